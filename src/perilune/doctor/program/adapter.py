@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from perilune.doctor.numbered_env import codes
-from perilune.doctor.program.agent import Program
+from perilune.doctor.program.agent import Program, namespaces
 from perilune.doctor.program.keras_hooks import is_model
 from perilune.doctor.program.pieces import Finder, Missing, Query
 from perilune.doctor.program.rerun import Counting, Pieces, rerun
-from perilune.doctor.program.state import Stopped, walk
+from perilune.doctor.program.state import walk
 from perilune.doctor.protocol import Transitions
 from perilune.doctor.session import seed_global_generators
 from perilune.errors import ExaminationError
@@ -118,18 +118,17 @@ def _build(trace: Any, targets: Any) -> Built:
     found = rerun(name, trace.arguments, Counting, finder.window)
     if finder.reading is None or found.log is None:
         raise Missing(NO_TARGET)
-    stopped = Stopped(found)
-    query = finder.query(found, stopped, finder.pair.forward)
+    query = finder.query(found, finder.pair.forward)
     forward = finder.target()
     target = None
     if forward is not None:
         try:
-            target = finder.query(found, stopped, forward)
+            target = finder.query(found, forward)
         except Missing:
             target = None
     if target is not None and target.call == query.call:
         target = None
-    gamma = targets.discount if targets is not None and targets.discount else _gamma(stopped)
+    gamma = targets.discount if targets is not None and targets.discount else _gamma(finder.scope)
     reasons = []
     for learn in finder.learners(found):
         pieces = Pieces(
@@ -150,15 +149,14 @@ def _name(program: Any) -> str:
     return f"{program.module}:{program.attribute}" if program.module else str(program.path)
 
 
-def _gamma(stopped: Stopped) -> float:
-    if (value := next(_discounts(stopped), None)) is not None:
+def _gamma(known: dict[str, Any]) -> float:
+    if (value := next(_discounts(known), None)) is not None:
         return value
     raise Missing("the discount is not known. Name it gamma or discount")
 
 
-def _discounts(stopped: Stopped) -> Iterator[float]:
+def _discounts(known: dict[str, Any]) -> Iterator[float]:
     """Yield the values of variables that are named like a discount."""
-    known = stopped.scope
     owners = [known, *(one if isinstance(one, dict) else vars(one) for _, one in walk(known) if _has_variables(one))]
     for variables in owners:
         for name, value in variables.items():
@@ -191,7 +189,8 @@ def _verify(program: Program, query: Query | None) -> None:
     requested = list(fixed.draws.requested)
     if not requested:
         raise Missing("the program drew no random batch from its memory, so the doctor cannot choose the batch")
-    fixed.sizes = _batch_sizes(program, requested[0] if requested[0] > 1 else len(requested))
+    fixed.size = requested[0] if requested[0] > 1 else len(requested)
+    fixed.sizes = _batch_sizes(program, fixed.size)
     for count in (3, 40):
         _train(program, rng, count)
     if not _learns_each_time(program, rng):
@@ -269,16 +268,14 @@ def _attempt(call: Callable[[], Any], what: str) -> Any:
 
 
 def _batch_sizes(program: Program, size: int) -> list[tuple[str, str]]:
-    """Return the variables that contain the batch size."""
-    stopped = program.stopped
-    owners: list[tuple[str, Any]] = [("globals", stopped.namespaces[""])]
-    owners += [(f"locals{index}", one) for index, one in enumerate(stopped.locals)]
-    owners += [(path, one) for path, one in walk(stopped.scope) if _has_variables(one)]
-    found = []
-    for path, owner in owners:
-        for name, value in list((owner if isinstance(owner, dict) else vars(owner)).items()):
-            if type(value) is int and value == size and isinstance(name, str) and "batch" in name.lower():
-                found.append((path, name))
+    """Return the variables that contain the batch size: named like one, or used by the code that learns."""
+    used, found = program.fixed.names, []
+    for path, owner in (*namespaces(program.stopped), *walk(program.stopped.scope)):
+        values = owner if isinstance(owner, dict) else {**vars(type(owner)), **getattr(owner, "__dict__", {})}
+        for name, value in list(values.items()):
+            if type(value) is int and value == size and isinstance(name, str):
+                if "batch" in name.lower() or name in used:
+                    found.append((path, name))
     return found
 
 

@@ -87,16 +87,19 @@ class _Fixed:
             code = frame.f_code
             self.parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
             self.positional = code.co_argcount
+            self.names = {*code.co_varnames, *code.co_names}
         else:
-            self.code = _block(parsed(trace, pieces.file), pieces.file, *pieces.lines)
+            block = _block(parsed(trace, pieces.file), pieces.file, *pieces.lines)
+            self.code = _once(block, pieces.file)
+            self.names = {one.id for part in block for one in ast.walk(part) if isinstance(one, ast.Name)}
             name = pieces.learn.rpartition(".")[2]
             self.frame = next((i for i, one in enumerate(stopped.frames) if one.f_code.co_name == name), None)
             if name and self.frame is None:
                 raise Missing(f"the function {name}() was not running when the program first learned")
         self.memory, self.stored = _memory(stopped, trace.log)
-        self.uses_draws = True
         self.pauses = False  # whether only some of its calls learn
-        self.sizes: list[tuple[str, str]] = []  # (expression of an owner, name) of batch sizes
+        self.size = 1  # of the program's own batches
+        self.sizes: list[tuple[str, str]] = []  # (expression of an owner, name) of variables that contain it
         self.shared = stopped.shared()
 
     def scope(self, frames: list[dict[str, Any]]) -> dict[str, Any]:
@@ -110,8 +113,12 @@ class _Fixed:
 
         def one(rows: Array) -> Array:
             found = eval(code, known, {"obs": self.form.make(rows)})  # noqa: S307 -- the user's program
-            values = as_array(found[0] if isinstance(found, tuple) else found)
             actions = self.pieces.actions
+            arrays = [one for one in found if hasattr(one, "shape")] if isinstance(found, list | tuple) else []
+            sized = [part for part in map(as_array, arrays or [found]) if part.size == len(rows) * actions]
+            if not sized:
+                raise ValueError(f"{call} returns no {len(rows) * actions} values for {len(rows)} observations")
+            values = sized[-1 if isinstance(found, list) else 0]  # a list contains the outputs of all layers
             turned = values.ndim == 2 and values.shape != (len(rows), actions) and values.shape[0] == actions
             return np.asarray(values.T if turned else values).reshape(len(rows), actions)
 
@@ -123,21 +130,20 @@ class _Fixed:
         """Put a batch into the memory, and run the code that learns."""
         count = len(batch.action)
         known = self.scope(frames)
-        container = eval(self.memory, known)  # noqa: S307 -- the user's program
-        fill = max(count, self.stored.count) if self.uses_draws else count
+        container = _owner(self.memory, known, self.namespaces, frames)
+        fill = max(count, self.stored.count)
+        if self.sizes and isinstance(self.stored, Rows):  # programs may wait for a number of batches
+            fill = max(fill, self.stored.count * count // self.size)
         owners = [(_owner(path, known, self.namespaces, frames), name) for path, name in self.sizes]
         with _resized(owners, count):
             self.stored.write(container, batch, fill)
             try:
-                if self.uses_draws:
-                    with self.draws.forced(count, fill):
-                        self._run(frames, count)
-                else:
-                    self._run(frames, count)
+                with self.draws.forced(count, fill):
+                    self._run(frames)
             finally:
                 self.stored.write(container, batch.rows(slice(0, 0)), 0)
 
-    def _run(self, frames: list[dict[str, Any]], count: int) -> None:
+    def _run(self, frames: list[dict[str, Any]]) -> None:
         if self.function is not None:
             values = [frames[-1][name] for name in self.parameters]
             names = self.parameters[self.positional :]
@@ -181,30 +187,33 @@ def _assign(owner: Any, name: str, value: Any) -> None:
         object.__setattr__(owner, name, value)
 
 
-def _block(tree: ast.Module, file: str, first: int, last: int) -> CodeType:
-    """Compile the statements of these lines as a loop that runs once."""
+def _block(tree: ast.Module, file: str, first: int, last: int) -> list[ast.stmt]:
+    """Return the statements of these lines."""
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
             body = getattr(node, name, None)
             if isinstance(body, list):
                 chosen = [one for one in body if one.lineno >= first and (one.end_lineno or one.lineno) <= last]
                 if chosen and chosen[0].lineno == first and (chosen[-1].end_lineno or 0) == last:
-                    once = ast.Tuple([ast.Constant(0)], ast.Load())
-                    loop = ast.For(ast.Name("_", ast.Store()), once, chosen, [])
-                    module = ast.fix_missing_locations(ast.Module([loop], []))
-                    return compile(module, file, "exec")
+                    return chosen
     raise Missing(f"lines {first} to {last} of {file} are not a block of statements")
+
+
+def _once(block: list[ast.stmt], file: str) -> CodeType:
+    """Compile statements as a loop that runs once, because they may contain ``continue`` or ``break``."""
+    loop = ast.For(ast.Name("_", ast.Store()), ast.Tuple([ast.Constant(0)], ast.Load()), block, [])
+    return compile(ast.fix_missing_locations(ast.Module([loop], [])), file, "exec")
 
 
 def _memory(stopped: Stopped, log: Any) -> tuple[str, Rows | Columns]:
     """Find the replay memory: its path, and how transitions are stored in it."""
     best: tuple[str, Rows | Columns] | None = None
-    for path, value in walk(stopped.scope):
+    for path, value in (*namespaces(stopped), *walk(stopped.scope)):
         for form in (Rows, Columns):
             try:
                 if form is Rows and not _is_container(value):
                     continue
-                if form is Columns and (not (hasattr(value, "__dict__") or isinstance(value, dict))):
+                if form is Columns and not _has_columns(value):
                     continue
                 found = form(value, log)
             except (ValueError, TypeError, AttributeError, IndexError, KeyError, RuntimeError):
@@ -216,6 +225,17 @@ def _memory(stopped: Stopped, log: Any) -> tuple[str, Rows | Columns]:
             "no container of transitions with obs, action, reward and next_obs was found in the program's variables"
         )
     return best
+
+
+def namespaces(stopped: Stopped) -> list[tuple[str, dict[str, Any]]]:
+    """Return the variables of the program and of its running functions, each with an expression for ``_owner``."""
+    return [("globals", stopped.namespaces[""]), *((f"locals{place}", one) for place, one in enumerate(stopped.locals))]
+
+
+def _has_columns(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.dtype.names is not None
+    return isinstance(value, dict) or hasattr(value, "__dict__")
 
 
 def _is_container(value: Any) -> bool:
@@ -242,7 +262,7 @@ class Program:
             raise Missing(f"{pieces.learn}() did not run again when the program was run a second time")
         agent = ProgramAgent(pieces, stopped, trace, draws)
         fixed = agent._fixed
-        container = eval(fixed.memory, stopped.scope)  # noqa: S307 -- the user's program
+        container = _owner(fixed.memory, stopped.scope, stopped.namespaces, stopped.locals)
         if isinstance(fixed.stored, Columns):
             fixed.stored.shorten(container)
         elif not isinstance(container, np.ndarray):

@@ -66,7 +66,7 @@ class Draws:
         for module, name, new in changes:
             real = getattr(module, name)
             if not hasattr(real, "__wrapped__"):
-                setattr(module, name, functools.wraps(real)(functools.partial(new, real)))
+                setattr(module, name, _function(new, real))
         try:
             yield
         finally:
@@ -145,6 +145,16 @@ class Draws:
         return sys.modules["torch"].as_tensor(self._indices(n))
 
 
+def _function(new: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function, which copies of the program's variables share."""
+
+    @functools.wraps(real)
+    def drawn(*args: Any, **more: Any) -> Any:
+        return new(real, *args, **more)
+
+    return drawn
+
+
 class Generator(np.random.Generator):
     """A NumPy generator whose draws can be forced. ``__new__`` hides ``draws`` from NumPy."""
 
@@ -161,6 +171,10 @@ class Generator(np.random.Generator):
         bits = type(self.bit_generator)()
         bits.state = self.bit_generator.state
         return Generator(self.draws, bits)
+
+    def spawn(self, n_children: int) -> list[Generator]:
+        """Return independent generators, whose draws can be forced too."""
+        return [Generator(self.draws, bits) for bits in self.bit_generator.spawn(n_children)]
 
     def choice(self, a: Any, size: Any = None, *args: Any, **more: Any) -> Any:
         """Return random items."""

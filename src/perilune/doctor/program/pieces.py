@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from perilune.doctor.program.pairs import Forward, Pair, Reading, read
 from perilune.doctor.program.recorder import Window, keep
 from perilune.doctor.program.rows import column_like
 from perilune.doctor.program.sources import text
-from perilune.doctor.program.state import Stopped
+from perilune.doctor.program.state import namespaces_of, running, scope, walk
 
 DRAWS = re.compile(r"sample|choice|choices|randint|integers|randperm|permutation|draw|minibatch|get_batch")
 
@@ -120,12 +121,17 @@ class Finder:
     def __init__(self) -> None:
         self.reading: Reading | None = None
         self.window_step = 0
+        self.scope: dict[str, Any] = {}  # variables by name before the update
+        self._next: dict[str, Any] = {}
         self._largest = 0
 
     def window(self, trace: Any, window: Window) -> bool:
         """Read a window. Return whether the program learned in it."""
         if trace.log is None:
             return False
+        namespaces = namespaces_of(trace)
+        frames = running(namespaces)
+        self.scope, self._next = self._next, scope(namespaces, [dict(frame.f_locals) for frame in frames])
         if len(window.values) <= 1.05 * self._largest:  # an update computes more than acting does
             return False
         self._largest = len(window.values)
@@ -171,7 +177,7 @@ class Finder:
         end = block[-1].end_lineno or block[-1].lineno
         return Learn(node.function, node.file, self.window_step, (block[0].lineno, end))
 
-    def query(self, trace: Any, stopped: Stopped, forward: Forward) -> Query:
+    def query(self, trace: Any, forward: Forward) -> Query:
         """Return how to ask for the Q-values of a network.
 
         Raises:
@@ -185,7 +191,7 @@ class Finder:
                 raise Missing("the network is written inside the update, so Q(obs, a) of other states is not known")
             if not forward.exact:
                 raise Missing(f"the network receives values other than the observations ({forward.line})")
-            path = _path(stopped, forward.key)
+            path = self._path(forward.key)
             form = Form.of(np.asarray(value.more), len(forward.states))
             form = Form("torch", str(value.more.dtype), form.shape)
             return Query(f"{path}(obs)", form, forward.states, forward.q)
@@ -196,19 +202,24 @@ class Finder:
         before = [start for start, end in spans if end <= forward.place and nodes[values[start].node].text == name]
         for start in [*around, *before[:1]]:
             if any(self._states(value, forward) is not None for value in values[start].more):
-                return self._call(trace, stopped, forward, values[start])
+                return self._call(trace, forward, values[start])
         raise Missing(f"no argument of {name}() contains the observations as they are")
 
     def _states(self, value: Any, forward: Forward) -> Array | None:
         """Return the numbers of the states in an argument, if they are those of ``forward``."""
         assert self.reading is not None
-        if not hasattr(value, "shape") and not isinstance(value, list | tuple):
+        if isinstance(value, list | tuple):
+            try:
+                value = np.array(value, np.float64)
+            except (TypeError, ValueError):  # not numbers, or not all of the same length
+                return None
+        elif not hasattr(value, "shape"):
             return None
-        kept = keep(value) if hasattr(value, "shape") else keep(np.asarray(value, dtype=object).astype(np.float64))
+        kept = keep(value)
         numbers = self.reading.known(kept[0]) if kept is not None and kept[0].dtype.kind in "fi" else None
         return numbers if numbers is not None and np.array_equal(numbers, forward.states) else None
 
-    def _call(self, trace: Any, stopped: Stopped, forward: Forward, entered: Any) -> Query:
+    def _call(self, trace: Any, forward: Forward, entered: Any) -> Query:
         parameters = trace.functions[entered.node].parameters
         form, texts = None, []
         name = trace.nodes[entered.node].text
@@ -218,11 +229,11 @@ class Finder:
         method = hasattr(first, short) and hasattr(first, "__dict__")
         called = short
         if method:
-            called = f"{_path(stopped, id(first))}.{short}"
+            called = f"{self._path(id(first))}.{short}"
             if short in ("forward", "__call__") and callable(first):
-                called = _path(stopped, id(first))
+                called = self._path(id(first))
             arguments.pop(parameters[0])
-        elif short not in stopped.scope:
+        elif short not in self.scope:
             raise Missing(f"the function {short}() is not reachable from the program's variables")
         for parameter, value in arguments.items():
             numbers = self._states(value, forward) if form is None else None
@@ -232,10 +243,17 @@ class Finder:
             elif value is None or isinstance(value, bool | int | float | str):
                 texts.append(f"{parameter}={value!r}")
             elif value not in ((), {}) if isinstance(value, tuple | dict) else True:
-                texts.append(f"{parameter}={_path(stopped, id(value))}")
+                texts.append(f"{parameter}={self._path(id(value))}")
         if form is None:
             raise Missing(f"no argument of {name}() contains the observations as they are")
         return Query(f"{called}({', '.join(texts)})", form, forward.states, forward.q)
+
+    def _path(self, wanted: int) -> str:
+        """Return an expression that finds the object with this ``id`` in the program's variables."""
+        path = next((path for path, value in walk(self.scope) if id(value) == wanted), None)
+        if path is None:
+            raise Missing("the network is not reachable from variables of the program that exist when it learns")
+        return path
 
     def target(self) -> Forward | None:
         """Return the forward pass of the target network, if another network than the online one was used."""
@@ -253,13 +271,6 @@ def _differ(one: Any, other: Any) -> bool:
         return isinstance(one, int) and isinstance(other, int) and one != other
     owners = [key[1] if isinstance(key[1], tuple) else (key[1],) for key in (one, other)]
     return one[0] != other[0] or (None not in owners[0] + owners[1] and owners[0] != owners[1])
-
-
-def _path(stopped: Stopped, key: int) -> str:
-    path = stopped.path(key)
-    if path is None:
-        raise Missing("the network is not reachable from variables of the program that exist when it learns")
-    return path
 
 
 def _spans(nodes: Any, values: Any) -> list[tuple[int, int]]:
@@ -305,7 +316,7 @@ def _function(tree: ast.Module, name: str) -> list[ast.stmt] | None:
 
 
 def _smallest(body: list[ast.stmt], line: int) -> list[ast.stmt] | None:
-    """Return the smallest block around a line that also draws a batch."""
+    """Return the smallest block around a line that also draws a batch, up to the next time step."""
     for statement in body:
         if statement.lineno <= line <= (statement.end_lineno or statement.lineno):
             for name in ("body", "orelse", "finalbody"):
@@ -315,7 +326,8 @@ def _smallest(body: list[ast.stmt], line: int) -> list[ast.stmt] | None:
             index = body.index(statement)
             rest = body[: index + 1]
             draws = [place for place, one in enumerate(rest) if _draws(one)]
-            return body[draws[-1] :] if draws and not _steps(body[draws[-1] :]) else None
+            following = list(takewhile(lambda one: not _steps([one]), body[index + 1 :]))
+            return rest[draws[-1] :] + following if draws and not _steps(rest[draws[-1] :]) else None
     return None
 
 
@@ -332,7 +344,7 @@ def _steps(statements: list[ast.stmt]) -> bool:
     return any(
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and node.func.attr == "step"
+        and node.func.attr in ("step", "reset")
         and "env" in ast.unparse(node.func.value)
         for statement in statements
         for node in ast.walk(statement)

@@ -29,10 +29,12 @@ class Role(NamedTuple):
     Attributes:
         name: "obs", "action", "one_hot", "reward", "next_obs", "terminated", "running" (not terminated), "constant".
         none: Whether the next observation of a terminated transition is None.
+        scale: Factor of the values, such as the discount of a transition that is not terminated.
     """
 
     name: str
     none: bool = False
+    scale: float = 1.0
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -168,8 +170,9 @@ def roles(columns: Mapping[str, list[Any]], log: Log) -> dict[str, Role] | None:
             kinds[obs] = Role("obs")
             kinds[after] = Role("next_obs", any(one is None for one in columns[after]))
             names = [role.name for role in kinds.values() if role is not None]
-            if "reward" in names and ("action" in names or "one_hot" in names) and None not in kinds.values():
-                best = {name: role for name, role in kinds.items() if role is not None}
+            complete = None not in kinds.values() or "terminated" in names or "running" in names
+            if "reward" in names and ("action" in names or "one_hot" in names) and complete:
+                best = {name: role or Role("constant") for name, role in kinds.items()}
     return best
 
 
@@ -202,8 +205,9 @@ def _role(values: list[Any], steps: list[Any], actions: int) -> Role | None:  # 
     for flags in (ended, terminated):
         if (column == flags).all():
             return Role("terminated")
-        if (column == ~flags).all():
-            return Role("running")
+        largest = column.max()
+        if largest > 0 and (column == largest * ~flags).all():
+            return Role("running", scale=float(largest))
     return Role("constant") if len(set(column.tolist())) == 1 else None
 
 
@@ -213,7 +217,7 @@ def values_of(role: Role, batch: Transitions, actions: int) -> list[Any]:
         case "one_hot":
             return list(np.eye(actions)[batch.action])
         case "running":
-            return list(~batch.terminated)
+            return list(~batch.terminated if role.scale == 1 else role.scale * ~batch.terminated)
         case "next_obs" if role.none:
             ends = batch.terminated.tolist()
             return [None if end else one for one, end in zip(batch.next_obs, ends, strict=True)]
@@ -293,17 +297,20 @@ class Columns:
     """
 
     def __init__(self, owner: Any, log: Log) -> None:
-        named = dict(owner.items() if isinstance(owner, Mapping) else vars(owner).items())
+        named = dict(_named(owner))
         columns = {name: value for name, value in named.items() if isinstance(name, str) and _is_column(value)}
-        lengths = {len(one) for one in columns.values()}
-        if len(columns) < 4:
-            raise ValueError("no columns")
-        for length in lengths:
+        for length in {len(one) for one in columns.values()}:
             group = {name: one for name, one in columns.items() if len(one) == length}
-            if len(group) >= 4:
+            if len(group) >= 4 and self._read(group, log):
                 break
         else:
-            raise ValueError("no columns")
+            raise ValueError("no columns of transitions")
+        self.actions = log.actions
+        self.counters = [name for name, value in named.items() if type(value) is int and value == self.count]
+        self.examples = {name: copy.deepcopy(group[name][0]) for name in self.roles}
+
+    def _read(self, group: Mapping[str, Any], log: Log) -> bool:
+        """Find what each column contains. Return whether they are those of transitions."""
         stored = 0
         for column in group.values():
             table = _rows_of(column)
@@ -312,17 +319,16 @@ class Columns:
                 full = int(known.argmin()) if not known.all() else len(known)
                 stored = max(stored, full)
         if stored < FEWEST:
-            raise ValueError("no transitions")
+            return False
         first = max(0, stored - MOST)
         found = roles({name: [column[i] for i in range(first, stored)] for name, column in group.items()}, log)
-        if found is None:
-            raise ValueError("the columns are not transitions")
-        self.roles, self.count, self.actions = found, stored, log.actions
-        self.counters = [name for name, value in named.items() if type(value) is int and value == stored]
-        self.examples = {name: copy.deepcopy(group[name][0]) for name in found}
+        self.roles, self.count = found or {}, stored
+        return found is not None
 
     def shorten(self, owner: Any) -> None:
         """Keep the first rows of long arrays only, because copies of them take long."""
+        if isinstance(owner, np.ndarray):
+            return
         for name in self.roles:
             column = _get(owner, name)
             if not isinstance(column, MutableSequence | deque) and len(column) > KEPT:
@@ -356,8 +362,16 @@ class Columns:
         return ", ".join(f"{name} = {role.name}" for name, role in self.roles.items())
 
 
+def _named(owner: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the names and values of a mapping, of a structured array or of an object."""
+    if isinstance(owner, np.ndarray):
+        yield from ((name, np.asarray(owner[name])) for name in owner.dtype.names or ())
+    else:
+        yield from (owner if isinstance(owner, Mapping) else vars(owner)).items()
+
+
 def _get(owner: Any, name: str) -> Any:
-    return owner[name] if isinstance(owner, Mapping) else getattr(owner, name)
+    return owner[name] if isinstance(owner, Mapping | np.ndarray) else getattr(owner, name)
 
 
 def _set(owner: Any, name: str, value: Any) -> None:
@@ -370,7 +384,8 @@ def _set(owner: Any, name: str, value: Any) -> None:
 def _is_column(value: Any) -> bool:
     if isinstance(value, list | deque):
         return len(value) >= FEWEST
-    return hasattr(value, "shape") and hasattr(value, "dtype") and len(value.shape) >= 1 and len(value) >= FEWEST
+    shape = getattr(value, "shape", None)
+    return hasattr(value, "dtype") and isinstance(shape, tuple) and len(shape) >= 1 and shape[0] >= FEWEST
 
 
 def _rows_of(column: Any) -> Array | None:

@@ -86,14 +86,13 @@ class Stopped:
     """
 
     def __init__(self, trace: Any) -> None:
-        self.namespaces = {"": trace.namespace, **{f"{name}.": one for name, one in trace.modules.items()}}
-        known = [id(one) for one in self.namespaces.values()]
-        self.frames: list[FrameType] = []
+        self.namespaces = namespaces_of(trace)
+        frames: list[FrameType] = []
         tb = trace.end.__traceback__ if trace.end is not None else None
         while tb is not None:
-            if id(tb.tb_frame.f_globals) in known and tb.tb_frame.f_code.co_name != "<module>":
-                self.frames.append(tb.tb_frame)
+            frames.append(tb.tb_frame)
             tb = tb.tb_next
+        self.frames = _own(frames, self.namespaces)
         self.locals = [dict(frame.f_locals) for frame in self.frames]
 
     @property
@@ -105,14 +104,29 @@ class Stopped:
         """Return the variables that the program's functions read."""
         return Variables(self.namespaces, closures([*self.namespaces.values(), *self.locals]))
 
-    def path(self, wanted: int) -> str | None:
-        """Return an expression that finds the object with this ``id`` in ``scope``, or None."""
-        known = self.scope
-        return next((path for path, value in walk(known) if id(value) == wanted), None)
-
     def shared(self) -> list[Any]:
         """Return the objects that cannot be copied, and those that show or log results."""
         return [value for _, value in walk(self.scope, depth=10, objects=True) if _is_shared(value)]
+
+
+def namespaces_of(trace: Any) -> dict[str, dict[str, Any]]:
+    """Return the variables of a program's modules, by a prefix: "" for the program, "name." for others."""
+    return {"": trace.namespace, **{f"{name}.": one for name, one in trace.modules.items()}}
+
+
+def running(namespaces: Mapping[str, dict[str, Any]]) -> list[FrameType]:
+    """Return the frames of the program's functions that are running, the outermost first."""
+    frames: list[FrameType] = []
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        frames.insert(0, frame)
+        frame = frame.f_back
+    return _own(frames, namespaces)
+
+
+def _own(frames: list[FrameType], namespaces: Mapping[str, dict[str, Any]]) -> list[FrameType]:
+    known = [id(one) for one in namespaces.values()]
+    return [one for one in frames if id(one.f_globals) in known and one.f_code.co_name != "<module>"]
 
 
 def scope(namespaces: Mapping[str, dict[str, Any]], frames: list[dict[str, Any]]) -> dict[str, Any]:
