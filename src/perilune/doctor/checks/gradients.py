@@ -233,7 +233,7 @@ def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple
                 leaks.append(float(np.abs(seen[expected == 0]).mean() / np.abs(seen[strong]).mean()))
     if not cosines or np.mean(cosines) >= ALIKE:
         return
-    moves = [one.push[name] for one in trials if one.push[name].any()]
+    moves = [_without_axes_of_one(one.push[name]) for one in trials if one.push[name].any()]
     agreement, leak = float(np.mean(cosines)), float(np.mean(leaks or [0.0]))
     if moves[0].ndim == 2 and all(_constant(move, 0) or _constant(move, 1) for move in moves):
         yield "no_input", agreement
@@ -246,6 +246,11 @@ def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple
         yield "relu_derivative", leak
     else:
         yield "chain", agreement
+
+
+def _without_axes_of_one(move: Array) -> Array:
+    """Return the change of a bias as a vector, also if the bias is a row or a column."""
+    return move.reshape(-1) if move.size == max(move.shape) else move
 
 
 def _agreement(seen: Array, expected: Array, signs: bool, limit: float) -> float:

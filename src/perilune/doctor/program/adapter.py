@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from perilune.doctor.numbered_env import codes
 from perilune.doctor.program.agent import Program, namespaces
 from perilune.doctor.program.keras_hooks import is_model
 from perilune.doctor.program.pieces import Finder, Missing, Query
@@ -175,13 +174,11 @@ def _verify(program: Program, query: Query | None) -> None:
     Raises:
         Missing: It does not.
     """
-    fixed, size = program.fixed, program.fixed.pieces.observation_size
+    fixed = program.fixed
     if query is not None:
-        known = query.states >= 0
-        obs = codes(query.states[known], size).astype(np.float32)
         agent = program.agent()
-        values = _attempt(lambda: np.asarray(agent.q_values(obs), np.float64), "asking for Q-values")
-        if not np.allclose(values, query.q[known], rtol=1e-3, atol=1e-4 * np.abs(query.q).max() + 1e-6):
+        values = _attempt(lambda: np.asarray(agent.q_values(query.obs), np.float64), "asking for Q-values")
+        if not np.allclose(values, query.q, rtol=1e-3, atol=1e-4 * np.abs(query.q).max() + 1e-6):
             raise Missing(f"{fixed.pieces.q_values} does not return the values that the program computed")
     rng = np.random.default_rng(0)
     with contextlib.suppress(Missing):  # the batch size is not yet set

@@ -17,6 +17,7 @@ from perilune.doctor.program.recorder import Window, keep
 from perilune.doctor.program.rows import column_like
 from perilune.doctor.program.sources import text
 from perilune.doctor.program.state import namespaces_of, running, scope, walk
+from perilune.doctor.session import as_array
 
 DRAWS = re.compile(r"sample|choice|choices|randint|integers|randperm|permutation|draw|minibatch|get_batch")
 
@@ -63,6 +64,12 @@ class Form:
         """Whether it holds one observation."""
         return "n" not in self.shape
 
+    def rows(self, value: Any, states: int) -> Array:
+        """Return the observations (N, O) in a value of this form."""
+        array = as_array(value).astype(np.float64)
+        turned = self.shape[-1:] == ("n",) and self.shape[:1] != ("n",)
+        return (array.T if turned else array).reshape(states, -1)
+
     def make(self, obs: Array) -> Any:
         """Return observations (N, O) in this form."""
         shape = [2 if one == "n" else one for one in self.shape]
@@ -88,13 +95,13 @@ class Query:
     Attributes:
         call: An expression that contains ``obs``.
         form: The form of ``obs``.
-        states: States whose values are known (n,).
+        obs: Observations whose values are known (n, O).
         q: Their values (n, A).
     """
 
     call: str
     form: Form
-    states: Array
+    obs: Array
     q: Array
 
 
@@ -194,7 +201,7 @@ class Finder:
             path = self._path(forward.key)
             form = Form.of(np.asarray(value.more), len(forward.states))
             form = Form("torch", str(value.more.dtype), form.shape)
-            return Query(f"{path}(obs)", form, forward.states, forward.q)
+            return Query(f"{path}(obs)", form, form.rows(value.more, len(forward.states)), forward.q)
         name, _ = forward.key
         values, nodes = self.reading.values, trace.nodes
         spans = sorted(_spans(nodes, values), key=lambda one: -one[0])
@@ -221,7 +228,7 @@ class Finder:
 
     def _call(self, trace: Any, forward: Forward, entered: Any) -> Query:
         parameters = trace.functions[entered.node].parameters
-        form, texts = None, []
+        form, obs, texts = None, np.zeros(0), []
         name = trace.nodes[entered.node].text
         *_, short = name.split(".")
         arguments = dict(zip(parameters, entered.more, strict=True))
@@ -239,6 +246,7 @@ class Finder:
             numbers = self._states(value, forward) if form is None else None
             if numbers is not None:
                 form = Form.of(value, len(numbers))
+                obs = form.rows(value, len(numbers))
                 texts.append(f"{parameter}=obs")
             elif value is None or isinstance(value, bool | int | float | str):
                 texts.append(f"{parameter}={value!r}")
@@ -246,7 +254,7 @@ class Finder:
                 texts.append(f"{parameter}={self._path(id(value))}")
         if form is None:
             raise Missing(f"no argument of {name}() contains the observations as they are")
-        return Query(f"{called}({', '.join(texts)})", form, forward.states, forward.q)
+        return Query(f"{called}({', '.join(texts)})", form, obs, forward.q)
 
     def _path(self, wanted: int) -> str:
         """Return an expression that finds the object with this ``id`` in the program's variables."""

@@ -9,7 +9,7 @@ from time import process_time
 from typing import Any
 
 from perilune.doctor.program.recorder import Recorder, Window
-from perilune.doctor.program.running import Enough, Trace
+from perilune.doctor.program.running import FIRST_STEPS, Enough, Trace
 from perilune.doctor.session import seed_global_generators
 
 SEED = 0
@@ -71,27 +71,19 @@ class Counting(Recorder):
 
 
 class Stopping(Recorder):
-    """Ends the program when it calls a function for the n-th time. Records nothing."""
+    """Ends the program when it calls a function for the n-th time."""
 
     def __init__(self, trace: Trace, pieces: Pieces) -> None:
         super().__init__(trace.nodes)
         self._trace, self._pieces = trace, pieces
         self._left = pieces.calls if pieces.lines is None else 0
 
-    def record(self, number: int, value: Any) -> Any:
-        """Return the value."""
-        return value
-
-    def leave(self, number: int, value: Any) -> Any:
-        """Return the value."""
-        return value
-
     def add(self, kind: str, value: Any, **more: Any) -> None:
         """Count updates, which hooks report, and record nothing."""
 
     def begin(self, step: int, recording: bool) -> None:
-        """Start a new window, which is not recorded."""
-        super().begin(step, recording=False)
+        """Start a new window. Only the first ones are recorded, to recognize changed observations."""
+        super().begin(step, recording=step < FIRST_STEPS)
 
     def enter(self, number: int, arguments: tuple[Any, ...]) -> None:
         """Count the calls of the function."""

@@ -17,7 +17,7 @@ from perilune.doctor.program.tracer import Log
 from perilune.doctor.protocol import Transitions
 
 FEWEST = 6  # rows from which on their entries are recognized
-MOST = 200  # rows that are looked at
+MOST = 800  # rows that are looked at
 KEPT = 2048  # rows that arrays keep
 
 Leaves = dict[str, Any]
@@ -202,7 +202,7 @@ def _role(values: list[Any], steps: list[Any], actions: int) -> Role | None:  # 
         return Role("action")
     if (np.abs(column - reward) < 1e-6).mean() > 0.6:
         return Role("reward")
-    for flags in (ended, terminated):
+    for flags in (one for one in (ended, terminated) if 0 < one.mean() < 1):
         if (column == flags).all():
             return Role("terminated")
         largest = column.max()

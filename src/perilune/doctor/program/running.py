@@ -27,6 +27,7 @@ from perilune.doctor.program import (
     sources,
     torch_hooks,
 )
+from perilune.doctor.program.changes import Changes
 from perilune.doctor.program.instrument import Function, Node, install, instrumented
 from perilune.doctor.program.own_env import OwnEnv
 from perilune.doctor.program.recorder import Recorder, Window
@@ -110,6 +111,7 @@ class Trace:
         self._environments: dict[type, bool] = {}  # class -> whether its objects are environments
         self._from_env: set[int] = set()  # nodes that call step or reset
         self._hooked: set[str] = set()  # packages that the program imports
+        self._changes = Changes()
         self._new_log = Log(self.step)
 
     def compile(self, source: str, file: str) -> Any:
@@ -141,7 +143,7 @@ class Trace:
 
     def record(self, number: int, value: Any) -> Any:
         """Record the value of an expression, and return it."""
-        if number in self._from_env and self.log is not None:
+        if (number in self._from_env or number in self._changes.nodes) and self.log is not None:
             self.log.seen(value)
         kind = type(value)
         if self._environments.get(kind, True) and self.nodes[number].operator == "Call":
@@ -262,6 +264,8 @@ class Trace:
         if self.recorder.on and not window.values:  # another environment of the same vector, or reset after the end
             window.step = len(log.steps)
             return
+        if len(log.steps) < FIRST_STEPS:
+            self._changes.window(self.nodes, log, window)
         if not log.learning:
             log.learning = window.updates > 0 or self.read > 0 or environments.replays(log, window, self.nodes)
         self.recorded += len(window.values)

@@ -75,7 +75,7 @@ class Log:
         self.compares: Callable[[int], bool] = lambda limit: False
         self.number = 0  # of the next state
         self.last = -1  # number of the state that an environment returned last
-        self._changed: dict[bytes, int] = {}  # observations that wrappers changed
+        self._changed: dict[bytes, int] = {}  # changed observations
         self._vectors: dict[bytes, int] = {}  # discrete observations that are vectors
         self._known = 0
         self._sorted = np.zeros(0)
@@ -83,7 +83,7 @@ class Log:
 
     @property
     def changes(self) -> bool:
-        """Whether wrappers of the program change the observations."""
+        """Whether the program or its wrappers change the observations."""
         return bool(self._changed)
 
     def states(self, rows: Array) -> Array:
@@ -150,7 +150,7 @@ class Log:
         if obs.dtype.kind == "f" and (
             obs.size != self.size or state_numbers(np.asarray(obs, np.float64).reshape(1, -1))[0] < 0
         ):
-            self._changed[obs.astype(np.float32).tobytes()] = self.last
+            self.change(obs, self.last)
         if (
             many
             and len(result) in (4, 5)
@@ -159,6 +159,10 @@ class Log:
             and np.ndim(result[2]) == 0
         ):
             self._see_step(result)
+
+    def change(self, obs: Array, number: int) -> None:
+        """Remember that the program or its wrappers change the observation of a state into ``obs``."""
+        self._changed[obs.astype(np.float32).tobytes()] = number
 
     def _see_step(self, result: tuple[Any, ...]) -> None:
         last = self.steps[-1]
