@@ -100,6 +100,11 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
                 yield f".{name}", cell.cell_contents
 
 
+def is_vector(array: Array) -> bool:
+    """Return whether an array is a vector, a row or a column, as biases are."""
+    return array.size == max(array.shape, default=1)
+
+
 def as_named(value: Any) -> Named:
     """Return arrays by name, from a mapping, from pairs or from a list of arrays."""
     items = list(value.items() if isinstance(value, Mapping) else value)

@@ -12,7 +12,7 @@ from perilune.doctor.report import Finding, Points
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import neutral_reward, require_regression, with_error
 from perilune.doctor.trials import ERROR, TRIALS, Trial, decays_weights, first_step, first_trials, trials
-from perilune.doctor.weights import cosine, flat, linear, online, push, unregistered
+from perilune.doctor.weights import cosine, flat, is_vector, linear, online, push, unregistered
 
 ALIKE = 0.9  # smallest cosine between an update and the true gradient that counts as correct
 SMALL = 1e-4  # mean weight: smaller than an optimizer step, but large enough for differences of Q in float32
@@ -165,7 +165,7 @@ def _frozen(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
         for name in first.slopes
         if not any(one.step[name].any() for one in trials) and any(one.expected(name).any() for one in trials)
     ]
-    biases = [name for name in first.slopes if first.step[name].ndim == 1]
+    biases = [name for name in first.slopes if is_vector(first.step[name])]
     weights = agent.session.weights
     if names != biases and weights is not None and weights[0] == "walk":
         # Such a vector may be a scale of the observations or the support of a distribution instead of a bias.
@@ -233,24 +233,20 @@ def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple
                 leaks.append(float(np.abs(seen[expected == 0]).mean() / np.abs(seen[strong]).mean()))
     if not cosines or np.mean(cosines) >= ALIKE:
         return
-    moves = [_without_axes_of_one(one.push[name]) for one in trials if one.push[name].any()]
+    moves = [one.push[name] for one in trials if one.push[name].any()]
+    vector = is_vector(moves[0])
     agreement, leak = float(np.mean(cosines)), float(np.mean(leaks or [0.0]))
-    if moves[0].ndim == 2 and all(_constant(move, 0) or _constant(move, 1) for move in moves):
+    if moves[0].ndim == 2 and not vector and all(_constant(move, 0) or _constant(move, 1) for move in moves):
         yield "no_input", agreement
         # After the first layer, a weight may also stay unchanged because its input is 0. Observations are never 0.
-        if leak > 0.2 and name == next(name for name, move in trials[0].step.items() if move.ndim == 2):
+        if leak > 0.2 and name == next(name for name, move in trials[0].step.items() if not is_vector(move)):
             yield "relu_derivative", leak
-    elif moves[0].ndim == 1 and moves[0].size > 1 and all(_constant(move, 0) for move in moves):
+    elif vector and moves[0].size > 1 and all(_constant(move.reshape(-1), 0) for move in moves):
         yield "one_bias", agreement
     elif leak > 0.2:
         yield "relu_derivative", leak
     else:
         yield "chain", agreement
-
-
-def _without_axes_of_one(move: Array) -> Array:
-    """Return the change of a bias as a vector, also if the bias is a row or a column."""
-    return move.reshape(-1) if move.size == max(move.shape) else move
 
 
 def _agreement(seen: Array, expected: Array, signs: bool, limit: float) -> float:
@@ -279,7 +275,7 @@ def _constant(moves: Array, axis: int) -> bool:
 def _stepped_too_early(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Check the hidden layers with output weights near 0, where an error passed through new weights differs most."""
     first = first_trials(session, agent)[0]
-    last = [name for name in first.single_output_arrays() if first.step[name].ndim == 2]
+    last = [name for name in first.single_output_arrays() if not is_vector(first.step[name])]
     if not last:
         return
 

@@ -20,7 +20,15 @@ from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, CannotTell, Session, Steps
 from perilune.doctor.td_reading import aim, require_regression, with_error
 from perilune.doctor.trials import COORDINATES, Trial, first_step, first_trials, q_slopes, slopes_at
-from perilune.doctor.weights import flat, linear, negative_gradients, online, received_gradients, weight_step
+from perilune.doctor.weights import (
+    flat,
+    is_vector,
+    linear,
+    negative_gradients,
+    online,
+    received_gradients,
+    weight_step,
+)
 
 # TD errors to train on in turn, in units of return: first too small to be clipped, then smaller, then negative. Then
 # errors of 0 follow, for which the steps must fade.
@@ -171,7 +179,7 @@ def probe_weight(session: Session, agent: AgentCopy) -> ProbeWeight:
         found = []
         for name, slopes in q_slopes(agent, transition.obs, wanted=outputs.__contains__).items():
             slope = np.abs(slopes.slope[:, 0])
-            exact = step[name].ndim == 1 or 1 in step[name].shape
+            exact = is_vector(step[name])
             if slopes.single_output and step[name].any() and slope.any() and (exact or first_step(agent) == "signs"):
                 found.append(ProbeWeight(transition, name, int(slopes.places[slope.argmax()]), exact))
         if found:
