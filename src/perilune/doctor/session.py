@@ -21,7 +21,7 @@ from perilune.doctor.supervise import MORE, Call, Interrupted
 
 RECURSION = 1000  # the doctor needs this recursion limit, even if the agent lowers it
 
-Stepping = Literal["proportional", "signs", "inverse", "unknown"]
+Stepping = Literal["proportional", "signs", "damped", "inverse", "unknown"]
 Steps = Callable[[Array], Array]  # gradients (K,) -> an optimizer's steps (K,) for a learning rate of 1
 
 

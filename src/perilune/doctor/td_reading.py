@@ -21,13 +21,14 @@ from perilune.doctor.catalogue import listed
 from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Points
 from perilune.doctor.session import AgentCopy, CannotTell, Session
-from perilune.doctor.weights import flat, received_gradients
+from perilune.doctor.weights import cosine, flat, received_gradients, weight_step
 
 Aim = tuple[bool, Array]  # the value of ``terminated``, and how far the target lies above the reward (B,)
 
 MAX_REACH = 1e5  # largest distance of the search from Q, relative to its initial width
 UNSURE = 5e-3  # precision of a bootstrap, relative to the largest one
 CLEAR = 0.01  # largest relative distance at which a candidate matches
+ALIKE = 0.99  # smallest cosine between equal directions of two steps
 
 
 def _motion(agent: AgentCopy, transition: Transitions, q: float, width: float) -> Callable[[float], float]:
@@ -136,14 +137,33 @@ def _why_not_regression(session: Session) -> str:
     try:
         neutral = q - read_bootstraps(agent, batch, width)
     except CannotTell as reason:
+        if _steps_reverse(agent, batch, q, CLEAR * width):
+            return ""
         return f"no reward leaves Q(obs, action) of a terminated transition unchanged: {reason}"
-    if np.abs(neutral - q).max() < 0.01 * width:
+    if np.abs(neutral - q).max() < CLEAR * width or _steps_reverse(agent, batch, q, CLEAR * width):
         return ""
     return (
         f"terminated transitions leave Q(obs, action) unchanged at rewards of {listed(neutral)}, but Q is {listed(q)}: "
         "the update does not move Q toward a single number. The agent may learn a distribution, or a noisy or "
         "regularized target"
     )
+
+
+def _steps_reverse(agent: AgentCopy, batch: Transitions, q: Array, error: float) -> bool:
+    """Return whether the weights take opposite steps for targets above and below Q(obs, action).
+
+    Then updates move Q toward a number, even if a wrong backward pass moves it in another direction.
+    """
+    for row, value in enumerate(q):
+        one = batch.rows([row])
+        rewards = (np.full_like(one.reward, value + sign * error) for sign in (1, -1))
+        try:
+            up, down = (flat(weight_step(agent, one._replace(reward=reward))) for reward in rewards)
+        except CannotTell:
+            return False
+        if cosine(up, down) > -ALIKE:
+            return False
+    return True
 
 
 def require_varied_q(session: Session) -> None:

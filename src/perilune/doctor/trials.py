@@ -91,7 +91,10 @@ def decays_weights(agent: AgentCopy) -> bool:
 
 
 def first_step(agent: AgentCopy) -> Stepping:
-    """Return how the first step depends on the gradient: "proportional" as in SGD, "signs" as in Adam, ..."""
+    """Return how the first step depends on the gradient: "proportional" as in SGD, "signs" as in Adam, ...
+
+    Steps are "damped" if they grow less than the gradient, as in RMSProp if epsilon is not small.
+    """
     session = agent.session
     if session.stepping is None:
         session.stepping = "unknown"
@@ -109,6 +112,8 @@ def first_step(agent: AgentCopy) -> Stepping:
             session.stepping = "inverse"
         elif cosine(one, two) > 0.98 and ratio > 1.5:
             session.stepping = "proportional"
+        elif both.any() and (two[both] / one[both]).min() > 0.99:
+            session.stepping = "damped"
     return session.stepping
 
 

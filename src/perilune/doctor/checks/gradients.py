@@ -39,7 +39,7 @@ def check_gradients(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     if not any(flat(one.step).any() for one in tried):
         raise CannotTell("no update changed any weight")
     own_gradients = tried[0].push is not tried[0].step
-    signs = not own_gradients and first_step(agent) == "signs"
+    signs = not own_gradients and first_step(agent) in ("signs", "damped")
     routed = list(_routing(agent, tried)) or blind
     if any(one.id == "loss.others_to_zero" for one in routed) and _rescales(agent, tried):
         session.not_regression = (
@@ -255,7 +255,8 @@ def _agreement(seen: Array, expected: Array, signs: bool, limit: float) -> float
         return abs(cosine(seen, _clipped(seen, expected, limit)))
     size = np.abs(expected) / np.abs(expected).max()
     sure = (size > 0.05) | (size == 0)
-    return abs(cosine(seen[sure], np.sign(expected[sure]) * (size[sure] > 0.05)))
+    moved = np.sign(seen) * (np.abs(seen) > 1e-3 * np.abs(seen).max())
+    return abs(cosine(moved[sure], np.sign(expected[sure]) * (size[sure] > 0.05)))
 
 
 def _clipped(seen: Array, expected: Array, limit: float) -> Array:

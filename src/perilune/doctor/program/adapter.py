@@ -270,9 +270,8 @@ def _batch_sizes(program: Program, size: int) -> list[tuple[str, str]]:
     for path, owner in (*namespaces(program.stopped), *walk(program.stopped.scope)):
         values = owner if isinstance(owner, dict) else {**vars(type(owner)), **getattr(owner, "__dict__", {})}
         for name, value in list(values.items()):
-            if type(value) is int and value == size and isinstance(name, str):
-                if "batch" in name.lower() or name in used:
-                    found.append((path, name))
+            if type(value) is int and value == size and ("batch" in str(name).lower() or name in used):
+                found.append((path, name))
     return found
 
 
