@@ -172,12 +172,23 @@ class Reading:
         if value.array is None:
             return
         arguments = self.values[start].more
-        owner = id(arguments[0]) if arguments and hasattr(arguments[0], "__dict__") else None
+        owners = self._owners(arguments)
+        owner: Any = owners[0] if len(owners) == 1 else owners or None
         for other in self.values[start + 1 :]:
             if other.kind != "parameter":
                 break
             if other.array is not None and other.array.dtype.kind in "fi":
                 self._forward(place, value.array, other.array, (name, owner), value.grad, self.line(place), loose=False)
+
+    def _owners(self, arguments: tuple[Any, ...]) -> tuple[int, ...]:
+        """Return the ``id`` of the object whose method is called, or of the weights that a function receives."""
+        first = next(iter(arguments), None)
+        if hasattr(first, "__dict__") and not isinstance(first, np.ndarray):
+            return (id(first),)
+        lists = [one for one in arguments if isinstance(one, list | dict)]
+        arrays = [one for one in arguments if isinstance(one, np.ndarray) and one.dtype.kind == "f" and one.ndim]
+        arrays = [one for one in arrays if self.known(one) is None]
+        return tuple(id(one) for one in (*lists, *(arrays if len(arrays) > 1 else [])))
 
     def _forward(
         self, place: int, output: Array | None, given: Array, key: Any, grad: bool, line: str, loose: bool = True
@@ -223,12 +234,7 @@ class Reading:
         key: Any = value.node
         if self._entered:
             number, start = self._entered[-1]
-            arguments = self.values[start].more
-            mine = arguments[:1] if hasattr(next(iter(arguments), None), "__dict__") else arguments
-            key = (
-                self.nodes[number].text,
-                tuple(id(one) for one in mine if isinstance(one, list | dict) or mine is not arguments),
-            )
+            key = self.nodes[number].text, self._owners(self.values[start].more)
         if self.forwards and np.array_equal(self.forwards[-1].states, numbers) and same(self.forwards[-1].q, q):
             return
         self.forwards.append(Forward(place, key, numbers, q, value.grad, False, self.line(place)))
