@@ -96,6 +96,56 @@ DICTS = (
 GLOBALS = (ROWS[0], ROWS[1], ROWS[2] + "  # global")
 
 
+FUNCTIONS = """
+from random import sample
+import gymnasium as gym
+import numpy as np
+
+env = gym.make("CartPole-v1")
+rng = np.random.default_rng(0)
+SCALE = np.array([2.0, 3.0, 0.2, 3.0])
+N = 16
+W1, B1 = rng.normal(size=(12, 4)) * 0.5, np.zeros((12, 1))
+W2, B2 = rng.normal(size=(2, 12)) * 0.3, np.zeros((2, 1))
+T = [one.copy() for one in (W1, B1, W2, B2)]
+S, A, R = np.zeros((4000, 4)), np.zeros(4000, int), np.zeros(4000)
+S2, ENDED, WEIGHT = np.zeros((4000, 4)), np.zeros(4000), np.zeros(4000)
+used = 0
+
+
+def network(x, w1, b1, w2, b2):
+    h = np.tanh(w1 @ x + b1)
+    return h, w2 @ h + b2
+
+
+def learn():
+    global W1, B1, W2, B2
+    i = np.array(sample(range(used), N))
+    y = R[i] + 0.9 * (1 - ENDED[i]) * network(S2[i].T, *T)[1].max(axis=0)
+    h, q = network(S[i].T, W1, B1, W2, B2)
+    d = np.zeros_like(q)
+    d[A[i], np.arange(N)] = (q[A[i], np.arange(N)] - y) / N
+    dh = W2.T @ d * (1 - h**2)
+    W2, B2 = W2 - 0.1 * d @ h.T, B2 - 0.1 * d.sum(axis=1, keepdims=True)
+    W1, B1 = W1 - 0.1 * dh @ S[i], B1 - 0.1 * dh.sum(axis=1, keepdims=True)
+
+
+gamma = 0.9
+for episode in range(100):
+    s, done = env.reset()[0] / SCALE, False
+    while not done:
+        a = int(rng.integers(2)) if rng.random() < 0.9 else int(network(s[:, None], W1, B1, W2, B2)[1].argmax())
+        raw, r, ended, cut, _ = env.step(a)
+        s2 = raw / SCALE
+        S[used], A[used], R[used], S2[used], ENDED[used], WEIGHT[used] = s, a, r, s2, ended, used % 7
+        used, s, done = used + 1, s2, ended or cut
+        if used > 100:
+            learn()
+        if used % 50 == 0:
+            T = [one.copy() for one in (W1, B1, W2, B2)]
+"""
+
+
 def program(directory: Path, parts: tuple[str, str, str]) -> Built | str:
     """Write the program with this memory, and build an adapter for it."""
     text = AGENT
@@ -111,7 +161,9 @@ def built(directory: Path, text: str) -> Built | str:
     """Write a program, and build an adapter for it."""
     path = directory / "train.py"
     path.write_text(text, encoding="utf-8")
-    trace: Any = SimpleNamespace(program=sources.find(str(path)), arguments=[], recorder=SimpleNamespace(on=False))
+    trace: Any = SimpleNamespace(
+        program=sources.find(str(path)), arguments=[], recorder=SimpleNamespace(on=False, networks={})
+    )
     return build(trace, None)
 
 
@@ -208,3 +260,18 @@ def test_each_call_learns_if_the_program_learns_every_fourth_time(tmp_path: Path
         before = agent.q_values(columns[0])
         agent.train_batch(*columns)
         assert not np.array_equal(agent.q_values(columns[0]), before)
+
+
+def test_adapter_of_module_variables_with_scaled_observations_and_priorities(tmp_path: Path) -> None:
+    adapter = built(tmp_path, FUNCTIONS)
+    assert isinstance(adapter, Built), adapter
+    agent, other = adapter.factory(), adapter.factory()
+    columns = batch(6)
+    before = agent.q_values(columns[0])
+    assert before.shape == (6, 2)
+    agent.train_batch(*columns)
+    change = agent.q_values(columns[0]) - before
+    rows = np.arange(6)
+    assert (np.sign(change[rows, columns[1]]) == np.sign(columns[2] - before[rows, columns[1]])).mean() > 0.8
+    assert np.array_equal(other.q_values(columns[0]), before)
+    assert adapter.pieces.target_q_values is not None

@@ -252,7 +252,10 @@ def _single_rows(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     require_regression(session)
     if session.routing != "sound":
         return
-    if first_step(agent) in ("damped", "inverse", "unknown") and negative_gradients(agent, session.transitions(1)) is None:
+    if (
+        first_step(agent) in ("damped", "inverse", "unknown")
+        and negative_gradients(agent, session.transitions(1)) is None
+    ):
         yield "the optimizer's steps do not reveal which transition a batch trains. Add gradients() to the adapter"
         return
     if session.min_batch > ROWS:

@@ -36,7 +36,8 @@ class Changes:
             array = value.array
             if value.kind != "value" or array is None or array.dtype.kind != "f" or array.size != log.size:
                 continue
-            if value.node in self.nodes or not (nodes[value.node].assigned or nodes[value.node].operator == "Call"):
+            node = nodes[value.node]
+            if value.node in self.nodes or not (node.assigned or node.kind == "variable" or node.operator == "Call"):
                 continue
             seen = self._values[value.node]
             if len(seen) < MOST and (not seen or seen[-1][0] != log.last):

@@ -172,7 +172,7 @@ class Generator(np.random.Generator):
         bits.state = self.bit_generator.state
         return Generator(self.draws, bits)
 
-    def spawn(self, n_children: int) -> list[Generator]:
+    def spawn(self, n_children: int) -> list[Generator]:  # type: ignore[override]
         """Return independent generators, whose draws can be forced too."""
         return [Generator(self.draws, bits) for bits in self.bit_generator.spawn(n_children)]
 
