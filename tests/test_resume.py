@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from fixtures_runs import decode, resealed
 from perilune import DQN, DQNConfig, recording
 from perilune.agent import state
 from perilune.cli import main
+from perilune.envs import Env
 from perilune.errors import PeriluneWarning
 from perilune.runs import checkpoint, inspection, layout
 from perilune.runs.weights import load_weights
@@ -196,6 +198,84 @@ def test_second_interrupt_stops_immediately(tmp_path: Path, capfd: pytest.Captur
     assert "Interrupt again" in capfd.readouterr().err
     assert "Saved checkpoint" in raised.value.__notes__[0]
     assert checkpoint.latest(tmp_path / "run")[0].agent.env_steps == 0  # nothing was saved after the first one
+
+
+# Environments with a state that the seed of reset does not set
+
+
+STATEFUL = TRAINING | {"steps": 120, "eval_every": 60, "checkpoint_seconds": 1e-9}
+
+
+class Noisy(gym.RewardWrapper[Any, Any]):
+    """Adds noise of its own generator to every reward."""
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        self.generator = np.random.default_rng(0)
+
+    def reward(self, reward: Any) -> float:
+        return float(reward + self.generator.normal())
+
+
+class Scaled(gym.Wrapper[Any, Any, Any, Any]):
+    """Divides observations by a running scale, kept as an attribute that Perilune does not know."""
+
+    scale = 1.0
+
+    def step(self, action: Any) -> Any:
+        obs, *rest = self.env.step(action)
+        self.scale = 0.9 * self.scale + 0.1 * float(np.abs(obs).max())
+        return (obs / np.float32(1 + self.scale), *rest)
+
+
+def interrupted_and_resumed(run: Path, wrap: Callable[[Env], Env], again: Callable[[Env], Env] | None = None) -> None:
+    """Train ``wrap(CartPole)`` with a power cut, and resume the run in a new environment."""
+    dqn = DQN(wrap(gym.make("CartPole-v1")), seed=3, **SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recording, "SHARE", math.inf)
+        patch.setattr(recording, "training_events", cut(25))
+        with pytest.raises(PowerCutError):
+            dqn.train(run_dir=run, **STATEFUL)
+    assert checkpoint.latest(run)[0].agent.env_steps > 40
+    resumed = DQN((again or wrap)(gym.make("CartPole-v1")), seed=3, **SMALL)
+    resumed.train(run_dir=run, resume=True, quiet=True, pictures=False)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "again"),
+    [
+        (Noisy, None),
+        (Scaled, None),
+        (
+            lambda env: gym.wrappers.TransformReward(env, lambda reward: reward),
+            lambda env: gym.wrappers.TransformReward(env, lambda reward: -reward),
+        ),
+    ],
+    ids=["own generator", "own state", "changed function"],
+)
+def test_inexact_resume_is_reported_and_names_the_wrapper(tmp_path: Path, wrap: Any, again: Any) -> None:
+    name = type(wrap(gym.make("CartPole-v1"))).__name__
+    with pytest.warns(PeriluneWarning, match=rf"does not resume exactly: .* save the state of {name}\.") as warned:
+        interrupted_and_resumed(tmp_path / "run", wrap, again)
+    assert len({str(warning.message) for warning in warned}) == 1
+
+
+def test_statistics_of_wrappers_are_saved(tmp_path: Path) -> None:
+    def wrap(env: Env) -> Env:
+        return gym.wrappers.NormalizeReward(gym.wrappers.NormalizeObservation(env))
+
+    DQN(wrap(gym.make("CartPole-v1")), seed=3, **SMALL).train(run_dir=tmp_path / "whole", **STATEFUL)
+    interrupted_and_resumed(tmp_path / "parts", wrap)
+    assert everything(tmp_path / "parts") == everything(tmp_path / "whole")
+
+
+def test_extended_run_keeps_the_statistics_of_wrappers(tmp_path: Path) -> None:
+    agent = DQN(gym.wrappers.NormalizeReward(gym.make("CartPole-v1")), seed=3, **SMALL)
+    agent.train(run_dir=tmp_path / "run", **TRAINING | {"steps": 60})
+    before = agent.env.return_rms.count  # type: ignore[attr-defined]
+    fresh = DQN(gym.wrappers.NormalizeReward(gym.make("CartPole-v1")), seed=3, **SMALL)
+    fresh.train(run_dir=tmp_path / "run", resume=True, change=["steps"], steps=61, quiet=True, pictures=False)
+    assert before < fresh.env.return_rms.count < before + 600  # type: ignore[attr-defined]
 
 
 # Damage

@@ -15,13 +15,16 @@ from perilune.envs.adapter import (
     reward_threshold,
     space_sizes,
     time_limit,
+    unsaved_wrappers,
 )
 from perilune.envs.faults import Env, name, safe_str
+from perilune.envs.statistics import Statistics, read_statistics, write_statistics
 from perilune.envs.stepping import Spaces, as_obs, step
 
 __all__ = [
     "Env",
     "Spaces",
+    "Statistics",
     "again",
     "as_obs",
     "as_rows",
@@ -33,6 +36,7 @@ __all__ = [
     "make_named",
     "missing",
     "name",
+    "read_statistics",
     "recipe",
     "reset",
     "reward_threshold",
@@ -40,4 +44,6 @@ __all__ = [
     "space_sizes",
     "step",
     "time_limit",
+    "unsaved_wrappers",
+    "write_statistics",
 ]

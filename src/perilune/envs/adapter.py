@@ -27,6 +27,8 @@ from perilune.errors import (
     UnsupportedEnvironmentError,
 )
 
+NORMALIZE = (gym.wrappers.NormalizeObservation, gym.wrappers.NormalizeReward)  # depend on earlier episodes
+RESET = (gym.wrappers.OrderEnforcing, gym.wrappers.TimeLimit, gym.wrappers.FlattenObservation)
 LARGEST_FLAT = 2**16  # entries of a flattened observation; the replay buffer stores two observations for every step
 
 
@@ -121,7 +123,7 @@ def again(env: Env, render_mode: str | None = None) -> Env:
         made = _make(spec, **mode)
         wrappers = _wrappers(env)
         for wrapper in reversed(wrappers[: len(wrappers) - len(_wrappers(made))]):  # the ID may add some
-            if isinstance(wrapper, gym.wrappers.NormalizeObservation | gym.wrappers.NormalizeReward):
+            if isinstance(wrapper, NORMALIZE):
                 raise TypeError(f"{type(wrapper).__name__} depends on earlier episodes")
             if not isinstance(wrapper, gym.utils.RecordConstructorArgs):
                 raise TypeError(
@@ -139,6 +141,15 @@ def _wrappers(env: Env) -> list[gym.Wrapper[Any, Any, Any, Any]]:
     """Return the wrappers of an environment, outermost first, without Gymnasium's checker."""
     wrappers = [env, *_wrappers(env.env)] if isinstance(env, gym.Wrapper) else []
     return [each for each in wrappers if not isinstance(each, gym.wrappers.PassiveEnvChecker)]
+
+
+def unsaved_wrappers(env: Env) -> list[str]:
+    """Return the names of the wrappers whose state, if any, a checkpoint does not contain, outermost first.
+
+    Args:
+        env: the environment.
+    """
+    return [type(each).__name__ for each in _wrappers(env) if not isinstance(each, (*NORMALIZE, *RESET))]
 
 
 def description(env: Env) -> str:

@@ -15,7 +15,17 @@ from perilune.training.checks import check
 from perilune.training.evaluation import select
 from perilune.training.events import Ended, Event, Metrics
 from perilune.training.progress import TrainingProgress
-from perilune.training.slots import EnvSlot, begin_episode, close, replay_episode, safe_point, timed, warm_up
+from perilune.training.slots import (
+    EnvSlot,
+    begin_episode,
+    check_replay,
+    close,
+    replay_episode,
+    restore_statistics,
+    safe_point,
+    timed,
+    warm_up,
+)
 
 SAFE_POINT_EVERY = 10_000  # time steps between safe points of an episode, so that an endless one can be saved
 
@@ -58,9 +68,11 @@ def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress:
     best = False  # whether the latest evaluation was the best so far, with no safe point since
     slot = slots[0]
     try:
+        check_replay(slot, progress)
+        restore_statistics(slots, progress)
         yield from health.warned(agent, progress, health.epsilon_stays(agent.config, config))
         if not agent.warm:
-            yield from warm_up(agent, slot, config)
+            yield from warm_up(agent, slot, config, progress)
             progress.last_eval_check = agent.env_steps
         begin = replay_episode if resumed else begin_episode
         for slot in slots:
@@ -75,6 +87,7 @@ def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress:
                 ended = yield from _step(agent, slot, slots, action, config, progress, last_step)
                 if ended is None:
                     continue
+                progress.remember(slot.episode, slot.statistics)
                 yield slot.result(agent, ended)
                 stopping = used_up = agent.env_steps >= last_step or agent.episodes >= last_episode
                 if stopping or _crossed(config.eval_every, progress.last_eval_check, agent.env_steps):
@@ -88,7 +101,7 @@ def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress:
                     untrained = agent.updates == updates_before and not resumed
                     yield from health.final_warnings(agent, progress, untrained, used_up)
                     progress.finished = True
-                    yield safe_point(progress, (), best)
+                    yield safe_point(progress, slots, best)
                     return
                 yield from begin_episode(agent, slot, config, progress)
     except (EnvironmentFaultError, DivergenceError) as error:
@@ -110,9 +123,7 @@ def _step(
     episode = slot.episode
     if slot.recorded:
         yield slot.timestep(action)
-    episode.actions.append(action)
-    next_obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)
-    slot.episode_return += reward
+    next_obs, reward, terminated, truncated = slot.step(action)
     progress.largest_reward = max(progress.largest_reward, abs(reward))
     ended: Ended | None = None
     if terminated:

@@ -9,6 +9,27 @@ import msgspec
 from perilune._utils.validation import Count, Natural, NonNegative, Share
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
+from perilune.envs import Statistics
+
+MOST_CHECKED = 1_000  # time steps of earlier episodes that are replayed to check that a run resumes exactly
+
+
+class PlayedEpisode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An earlier episode, to replay it and compare what the environment returns.
+
+    Attributes:
+        number: its number, 0 in the warm-up.
+        seed: seed of its reset.
+        actions: its first actions, at most ``MOST_CHECKED``.
+        checksum: checksum of what the environment returned.
+        statistics: running statistics of the wrappers before its reset.
+    """
+
+    number: Natural
+    seed: Natural
+    actions: tuple[Natural, ...]
+    checksum: Natural
+    statistics: Statistics = ()
 
 
 class EpisodeState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -22,6 +43,8 @@ class EpisodeState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         obs: the observation [O] after them, up to date at a safe point.
         loss_sum: sum of the losses of all updates since its beginning.
         updates: number of these updates.
+        checksum: checksum of what the environment returned at the reset and in the first ``MOST_CHECKED`` time steps.
+            None in checkpoints of earlier versions.
     """
 
     number: Count
@@ -31,6 +54,7 @@ class EpisodeState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     obs: tuple[float, ...] = ()
     loss_sum: NonNegative = 0.0
     updates: Natural = 0
+    checksum: Natural | None = None
 
 
 class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -47,6 +71,9 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
         warned: kinds of the health warnings so far. Each kind is issued once.
         finished: whether training has reached its end.
         episodes: the running episodes, one per environment.
+        statistics: running statistics of the wrappers of each environment, before its running episode or at the end of
+            training.
+        played: the last episodes that ended, up to ``MOST_CHECKED`` time steps in total.
     """
 
     start_steps: Natural
@@ -59,6 +86,8 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     warned: tuple[str, ...] = ()
     finished: bool = False
     episodes: tuple[EpisodeState, ...] = ()
+    statistics: tuple[Statistics, ...] = ()
+    played: tuple[PlayedEpisode, ...] = ()
 
     @classmethod
     def start(cls, agent: Agent) -> TrainingProgress:
@@ -78,6 +107,30 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
         """Return a copy that the training loop does not change."""
         episodes = (msgspec.structs.replace(episode, actions=[*episode.actions]) for episode in self.episodes)
         return msgspec.structs.replace(self, episodes=tuple(episodes))
+
+    def remember(self, episode: EpisodeState, statistics: Statistics) -> None:
+        """Add an episode that ended to ``played``, and remove the oldest that are no longer needed.
+
+        Args:
+            episode: the episode.
+            statistics: running statistics of the wrappers before its reset.
+        """
+        kept: list[PlayedEpisode] = []
+        if not statistics:  # they may be large, so keep only one episode with statistics
+            room = MOST_CHECKED - len(episode.actions)
+            for earlier in reversed(self.played):
+                room -= len(earlier.actions)
+                if room < 0:
+                    break
+                kept.insert(0, earlier)
+        last = PlayedEpisode(
+            number=episode.number,
+            seed=episode.seed,
+            actions=tuple(episode.actions[:MOST_CHECKED]),
+            checksum=episode.checksum or 0,
+            statistics=statistics,
+        )
+        self.played = (*kept, last)
 
     def stop_step(self, config: TrainConfig) -> float:
         """Return the environment step at which the budget ends.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import time
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -18,7 +20,7 @@ from perilune.envs.known import lookup
 from perilune.envs.rendering import drawing, frame
 from perilune.errors import EnvironmentFaultError, MissingDependencyError, PeriluneWarning
 from perilune.training.events import Ended, Episode, Evaluated, Event, SafePoint, Started, Timestep, WarmingUp
-from perilune.training.progress import EpisodeState, TrainingProgress
+from perilune.training.progress import MOST_CHECKED, EpisodeState, TrainingProgress
 
 WARMING_EVERY = 1_000  # steps between two WarmingUp events
 
@@ -36,6 +38,7 @@ class EnvSlot:
         obs: the current observation [O].
         episode_return: sum of the rewards so far.
         outcome: how the current episode ended, if it has ended and outcomes are known.
+        statistics: running statistics of the wrappers before the current episode.
     """
 
     def __init__(self, index: int, env: envs.Env, render: bool) -> None:
@@ -50,11 +53,25 @@ class EnvSlot:
         self.obs: Array = np.empty(0, np.float32)
         self.episode_return = 0.0
         self.outcome: str | None = None
+        self.statistics: envs.Statistics = ()
 
     def begin(self, episode: EpisodeState) -> None:
         """Reset the environment for ``episode``."""
         self.episode, self.episode_return, self.outcome = episode, 0.0, None
+        self.statistics = envs.read_statistics(self.env)
         self.obs = envs.reset(self.active, episode.seed)
+        episode.checksum = zlib.crc32(self.obs.tobytes())
+
+    def step(self, action: int) -> tuple[Array, float, bool, bool]:
+        """Take one time step and return next_obs, float32 [O], reward, terminated and truncated."""
+        episode = self.episode
+        episode.actions.append(action)
+        next_obs, reward, terminated, truncated = envs.step(self.active, self.sizes, action)
+        self.episode_return += reward
+        if len(episode.actions) <= MOST_CHECKED:
+            rest = struct.pack("<d??", reward, terminated, truncated)
+            episode.checksum = zlib.crc32(next_obs.tobytes() + rest, episode.checksum or 0)
+        return next_obs, reward, terminated, truncated
 
     def choose_renderer(self, recorded: bool, first: bool = False) -> None:
         """Select whether to render the next episode. Rendering is slow, so do it only if necessary."""
@@ -88,7 +105,7 @@ class EnvSlot:
         return f"{f'step {step:,}' if step else 'reset'} of {episode}, after {env_steps:,} environment steps"
 
 
-def warm_up(agent: Agent, slot: EnvSlot, config: TrainConfig) -> Iterator[WarmingUp]:
+def warm_up(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: TrainingProgress) -> Iterator[WarmingUp]:
     """Fill the replay buffer by playing random actions. Truncate the last episode. These episodes are not counted."""
     over = True
     while not agent.warm:
@@ -96,12 +113,13 @@ def warm_up(agent: Agent, slot: EnvSlot, config: TrainConfig) -> Iterator[Warmin
             agent.begin_episode()
             slot.begin(EpisodeState(number=0, seed=episode_seed(agent.generators.environment), epsilon=1.0))
         action = agent.explore()
-        slot.episode.actions.append(action)
-        next_obs, reward, terminated, truncated = envs.step(slot.env, slot.sizes, action)
+        next_obs, reward, terminated, truncated = slot.step(action)
         stored = len(agent.replay) + len(agent.ongoing[0].n_step.pending) + 1
         truncated |= stored >= agent.config.learning_starts or len(slot.episode.actions) == config.max_episode_steps
         agent.remember(slot.obs, action, reward, next_obs, terminated, truncated)
         slot.obs, over = next_obs, terminated or truncated
+        if over:
+            progress.remember(slot.episode, slot.statistics)
         if agent.env_steps % WARMING_EVERY == 0:
             yield WarmingUp(agent.env_steps)
 
@@ -120,11 +138,33 @@ def begin_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: Tr
             slot.active = slot.env
 
 
+def check_replay(slot: EnvSlot, progress: TrainingProgress) -> None:
+    """Play the last episodes that ended again. Warn if the environment does not return the same as before."""
+    for played in progress.played:
+        envs.write_statistics(slot.env, played.statistics)
+        slot.begin(EpisodeState(number=played.number, seed=played.seed, epsilon=1.0))
+        over = False
+        for action in played.actions:
+            if over:
+                break
+            *_, terminated, truncated = slot.step(action)
+            over = terminated or truncated
+        if slot.episode.checksum != played.checksum:
+            _warn_inexact(slot)
+            return
+
+
+def restore_statistics(slots: Sequence[EnvSlot], progress: TrainingProgress) -> None:
+    """Restore the running statistics of the wrappers before the running episodes, or at the end of training."""
+    for slot, statistics in zip(slots, progress.statistics, strict=False):
+        envs.write_statistics(slot.env, statistics)
+
+
 def replay_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: TrainingProgress) -> Iterator[Timestep]:
     """Play the saved episode again up to its safe point. Yield its time steps if it is recorded.
 
-    The agent must be in the state of the safe point. If the environment does not reach the same state, warn and begin
-    the episode again.
+    The agent must be in the state of the safe point. If the environment does not return the same as before, warn and
+    begin the episode again.
     """
     saved = progress.episodes[slot.index]
     slot.choose_renderer(progress.is_recorded(saved.number, config))
@@ -132,27 +172,38 @@ def replay_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: T
     for action in saved.actions:
         if slot.recorded:
             yield slot.timestep(action)
-        slot.episode.actions.append(action)
-        slot.obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)
-        slot.episode_return += reward
+        slot.obs, _, terminated, truncated = slot.step(action)
         if terminated or truncated:
             break
-    if slot.obs.tolist() != list(saved.obs):
-        warnings.warn(
-            f"{envs.name(slot.env)} did not reach the same state from the same seed and actions, so the run does not "
-            "resume exactly. Either its version has changed, or not all of its state depends on the seed.",
-            PeriluneWarning,
-            stacklevel=2,
-        )
+    if slot.obs.tolist() != list(saved.obs) or saved.checksum not in (None, slot.episode.checksum):
+        _warn_inexact(slot)
         agent.begin_episode(slot.index)
         slot.begin(msgspec.structs.replace(saved, actions=[]))
 
 
+def _warn_inexact(slot: EnvSlot) -> None:
+    """Warn that the environment did not repeat an episode."""
+    names = envs.unsaved_wrappers(slot.env)
+    wrappers = f" Perilune does not save the state of {' and '.join(names)}." if names else ""
+    warnings.warn(
+        f"this run does not resume exactly: from the same seed and actions, {envs.name(slot.env)} returns other "
+        "observations or rewards than before. Either the environment or a wrapper has changed, or not all of its state "
+        f"and random numbers depend on the seed of reset.{wrappers}",
+        PeriluneWarning,
+        stacklevel=2,
+    )
+
+
 def safe_point(progress: TrainingProgress, slots: Sequence[EnvSlot], best: bool) -> SafePoint:
-    """Return the safe point with the current episodes of ``slots``."""
+    """Return the safe point with the current episodes of ``slots``, which are over if training is finished."""
     for slot in slots:
         slot.episode.obs = tuple(slot.obs.tolist())
-    progress.episodes = tuple(slot.episode for slot in slots)
+    if progress.finished:
+        progress.episodes = ()
+        progress.statistics = tuple(envs.read_statistics(slot.env) for slot in slots)
+    else:
+        progress.episodes = tuple(slot.episode for slot in slots)
+        progress.statistics = tuple(slot.statistics for slot in slots)
     return SafePoint(progress, best)
 
 
