@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -443,3 +444,26 @@ def test_shell_completion_suggests_commands_and_options() -> None:
         typed = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _perilune; echo ${{COMPREPLY[@]}}"
         printed = subprocess.run(["bash", "-c", f"{script}\n{typed}"], capture_output=True, text=True, check=True)  # noqa: S603, S607
         assert printed.stdout.split() == [expected]
+
+
+INTERRUPTED_IMPORT = """
+import os, runpy, signal, sys
+
+module = sys.argv.pop(1)
+
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder)
+runpy.run_module("perilune", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no os.kill for SIGINT")
+def test_interrupt_during_imports_prints_nothing() -> None:
+    for module in ("perilune.cli", "numpy", "gymnasium"):
+        command = [sys.executable, "-c", INTERRUPTED_IMPORT, module, "list"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", ""), module

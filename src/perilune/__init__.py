@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as in typing, whose import takes time
 if TYPE_CHECKING:
+    from typing import Any
+
     from perilune import errors
     from perilune.agent.config import DQNConfig, TrainConfig
     from perilune.agent.dqn import Agent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import warnings
 from argparse import Namespace
@@ -71,6 +72,8 @@ def _run(arguments: list[str]) -> None:
             if {"-h", "--help"}.isdisjoint(_before_program_arguments(name, words)[0]):
                 options = parse(arguments)
                 module = import_module(f"perilune.cli.{COMMANDS[name].module}")
+                if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set by perilune.__main__ during imports
+                    signal.signal(signal.SIGINT, signal.default_int_handler)
                 getattr(module, f"run_{name.replace(' ', '_')}")(options)
             else:
                 say(help_of(name, words))
