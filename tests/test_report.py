@@ -23,8 +23,8 @@ from html_reader import Html
 from perilune import DQN, cli
 from perilune._utils import statistics
 from perilune._utils.statistics import Estimate
-from perilune.errors import MissingDependencyError
-from perilune.runs import logs
+from perilune.errors import DivergenceError, MissingDependencyError
+from perilune.runs import failure, logs
 from perilune.runs.scores import score as bench_score
 from perilune.runs.scores import write_score
 from perilune.runs.weights import load_weights, save_weights
@@ -189,8 +189,10 @@ def test_report_names_missing_files_and_shows_the_rest(run: Path, tmp_path: Path
 def test_run_without_evaluations_has_a_report(tmp_path: Path) -> None:
     config = json.dumps(made_up_run([]).config | {"agent": {}, "train": {"steps": 5}})
     (tmp_path / "config.json").write_text(config)
+    failure.write(tmp_path, DivergenceError("step 7: the loss is nan"), 1_234)
     found = written([tmp_path], tmp_path / "report.html", 2)
     assert "The run has no evaluation yet." in found.words
+    assert "DivergenceError: step 7: the loss is nan (after 1,234 environment steps)" in found.words
 
 
 def test_share_has_a_wilson_interval() -> None:
@@ -311,6 +313,7 @@ def test_text_of_an_untrusted_run_is_escaped(tmp_path: Path) -> None:
         ("notices", {"env_steps": 1, "what": SCRIPT, "words": SCRIPT}),
     ):
         (directory / f"{name}.jsonl").write_text(json.dumps(record) + "\n")
+    (directory / "failure.json").write_text(json.dumps({"error": SCRIPT, "env_steps": 1}))
     (directory / "videos" / "best.mp4").write_bytes(SCRIPT.encode())
     (directory / "videos" / "best.jsonl").write_text(SCRIPT)
     found = written([directory, directory], tmp_path / "report.html", 2)

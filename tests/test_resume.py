@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from fixtures_runs import decode, resealed
-from perilune import DQN, DQNConfig, recording
+from perilune import DQN, DQNConfig, History, recording
 from perilune.agent import state
 from perilune.cli import main
 from perilune.envs import Env
@@ -198,6 +199,25 @@ def test_second_interrupt_stops_immediately(tmp_path: Path, capfd: pytest.Captur
     assert "Interrupt again" in capfd.readouterr().err
     assert "Saved checkpoint" in raised.value.__notes__[0]
     assert checkpoint.latest(tmp_path / "run")[0].agent.env_steps == 0  # nothing was saved after the first one
+
+
+def test_failed_run_is_marked_until_it_is_resumed(tmp_path: Path) -> None:
+    def fail(event: Event) -> None:
+        if isinstance(event, Episode) and event.episode == 3:
+            raise ZeroDivisionError("in my callback")
+
+    run = tmp_path / "my run"
+    with pytest.raises(ZeroDivisionError) as raised:
+        DQN("CartPole-v1", seed=3, **SMALL).train(run_dir=run, callback=fail, **TRAINING)
+    assert f"Resume with: perilune resume '{run}'" in raised.value.__notes__[0]
+    found = inspection.describe(run)
+    assert found["state"] == f"failed; resume with: perilune resume '{run}'"
+    error = re.fullmatch(r"ZeroDivisionError: in my callback \(after (\d+) environment steps\)", found["error"])
+    assert error is not None
+    assert int(error[1]) == History.load(run).episodes[-1].env_steps
+    assert f"  error                       {error[0]}" in inspection.summary(found, "")
+    DQN("CartPole-v1", seed=3, **SMALL).train(run_dir=run, resume=True, quiet=True, pictures=False)
+    assert (inspection.describe(run)["state"], inspection.describe(run)["error"]) == ("finished", None)
 
 
 # Environments with a state that the seed of reset does not set

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from fixtures_runs import TinyRun, episode
-from perilune.runs import layout, lock, telemetry
+from perilune.runs import failure, layout, lock, telemetry
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
 from perilune.web import videos, watcher
 from perilune.web.app import create_app
@@ -182,6 +182,12 @@ def test_state_is_training_while_a_process_holds_the_lock(client: Client, root: 
     stopped = client.run()
     assert stopped["state"] == "stopped"
     assert stopped["message"] == "Training stopped early. The run has no readable checkpoint to resume from."
+    failure.write(run, ValueError("no\nreward"), 5)
+    failed = client.run()
+    assert failed["state"] == "failed"
+    assert failed["message"].startswith("Training failed: ValueError: no reward (after 5 environment steps).")
+    (run / failure.FILE).write_text('{"error": 1')
+    assert client.run()["message"].startswith("Training failed: the error cannot be read")
 
 
 def test_reading_the_lock_owner_does_not_block_the_lock(tmp_path: Path) -> None:

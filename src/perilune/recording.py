@@ -35,7 +35,7 @@ from perilune.errors import (
     RunDirectoryError,
 )
 from perilune.history import History
-from perilune.runs import checkpoint, files, layout, lock, logs, manifest, snapshots, weights
+from perilune.runs import checkpoint, failure, files, layout, lock, logs, manifest, snapshots, weights
 from perilune.runs.checkpoint import Checkpoint
 from perilune.runs.interruption import interruptions
 from perilune.runs.manifest import Setup
@@ -80,7 +80,7 @@ class Recording:
 
     def in_memory(self) -> History:
         """Train the agent and keep the history in memory."""
-        kept: dict[type[Event], list[Any]] = {Episode: [], Metrics: [], Evaluated: [], HealthWarning: []}
+        kept: dict[type[Event], Any] = {Episode: [], Metrics: [], Evaluated: [], HealthWarning: []}
         check(self.agent, self.env, self.setup.train)
         self._announce()
         with one_blas_thread(), self._progress() as show:
@@ -204,6 +204,7 @@ class Recording:
         ):
             if latest is not None:
                 layout.sweep(directory)
+                failure.clear(directory)
                 checkpoint.restore_weights(directory, latest)
                 if other := manifest.differing_host(directory):
                     _warn(
@@ -223,6 +224,8 @@ class Recording:
             except BaseException as error:
                 error.add_note(recorder.message)
                 with suppress(PeriluneError):  # keep the original error
+                    if isinstance(error, Exception):  # not an interruption
+                        failure.write(directory, error, agent.env_steps)
                     recorder.save_final()
                 raise
             else:
@@ -316,7 +319,7 @@ class Recorder:
         path = checkpoint.path_of(self._directory, self._saved_step)
         if not path.is_file():
             return f"The last checkpoint, {path}, was removed."
-        return f"Saved checkpoint {path}. Resume with: perilune resume {self._directory}"
+        return f"Saved checkpoint {path}. Resume with: {layout.resume_command(self._directory)}"
 
     def save_final(self) -> None:
         """Write the current weights if they are finite."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from perilune._utils.text import number
 from perilune.agent.state import named_weights
 from perilune.errors import FileFormatError, PeriluneError
-from perilune.runs import checkpoint, files, layout, lock, logs, manifest, snapshots, weights
+from perilune.runs import checkpoint, failure, files, layout, lock, logs, manifest, snapshots, weights
 from perilune.runs.checkpoint import Checkpoint
 from perilune.runs.logs import LogState
 
@@ -51,16 +51,19 @@ def _describe_run(directory: Path) -> dict[str, Any]:
     best = [evaluation for evaluation in run.evaluations if evaluation.best][-1:]
     if (owner := lock.owner(directory)) is not None:
         status = f"running ({owner})"
-    elif newest is None:
-        status = "stopped; cannot be resumed without a readable checkpoint"
+    elif newest is not None and newest.training.finished:
+        status = "finished"
     else:
-        status = "finished" if newest.training.finished else f"stopped; resume with: perilune resume {directory}"
+        end = "stopped" if run.failure is None else "failed"
+        hint = f"resume with: {layout.resume_command(directory)}"
+        status = f"{end}; {hint if newest else 'cannot be resumed without a readable checkpoint'}"
     sizes = (_try(lambda path: path.stat().st_size, path) for path in directory.rglob("*") if path.is_file())
     return {
         "kind": "run",
         "environment": run.config["environment"],
         "seed": run.config["seed"],
         "state": status,
+        "error": run.failure,
         "counters": None if newest is None else _counters(newest.agent),
         "seconds": None if newest is None else newest.training.seconds,
         "best": best[0]._asdict() if best else None,
@@ -87,6 +90,7 @@ def summary(found: dict[str, Any], title: str) -> list[str]:
     counters, best, machine = found["counters"] or {}, found.get("best"), found.get("machine")
     rows = {
         "status": found.get("state"),
+        "error": found.get("error"),
         **{name.replace("_", " "): f"{count:,}" for name, count in counters.items()},
         "time": f"{found['seconds']:,.0f} s" if found.get("seconds") else None,
         "best evaluation": best and f"{number(best['mean_return'])} after {best['env_steps']:,} steps",
@@ -123,6 +127,8 @@ def verify(directory: Path, *, lines_too: bool = True) -> Iterator[Finding]:
     newest = intact[-1] if intact else None
     yield _checked(directory / "config.json", partial(_check_config, newest=newest))
     yield _checked(directory / "host.json", files.read_json)
+    if (directory / failure.FILE).exists():
+        yield _checked(directory / failure.FILE, files.read_json)
     known = {log.name: log for log in newest.logs} if newest else {}
     for kind, name in layout.FILES.items():
         if (directory / name).exists() or name in known:
@@ -130,7 +136,7 @@ def verify(directory: Path, *, lines_too: bool = True) -> Iterator[Finding]:
             yield _checked(directory / name, check)
     best = directory / layout.WEIGHTS["best"]
     if newest and newest.has_best_weights and not best.exists():
-        yield Finding(best, f"{best} does not exist. Restore it with: perilune resume {directory}")
+        yield Finding(best, f"{best} does not exist. Restore it with: {layout.resume_command(directory)}")
     saved = (*(directory / name for name in layout.WEIGHTS.values()), *snapshots.paths(directory))
     yield from _existing(saved, weights.load_weights)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,15 @@ WEIGHTS = {"best": "best.safetensors", "final": "final.safetensors"}
 LOCK, OWNER = ".lock", "owner.json"
 PARTIAL = tuple(f"{folder}*{files.PARTIAL}" for folder in ("", "videos/", "snapshots/", "checkpoints/"))
 RUN_FILES = (
-    *("host.json", "settings.toml", "initial_state.png", "score.json", *FILES.values(), *WEIGHTS.values()),
+    *(
+        "host.json",
+        "settings.toml",
+        "initial_state.png",
+        "score.json",
+        "failure.json",
+        *FILES.values(),
+        *WEIGHTS.values(),
+    ),
     *("plots/curves.png", "plots/curves.svg", "videos/episode-*.mp4", "videos/best.mp4", "videos/final.mp4"),
     *("videos/episode-*.jsonl", "videos/best.jsonl", "videos/final.jsonl", "videos/*.gif"),
     *("videos/*-overlay.mp4", "videos/*-overlay.jsonl", "videos/stages.mp4"),
@@ -30,6 +39,11 @@ RUN_FILES = (
     "config.json",  # removed last, so that a partly removed run still counts as a run
 )
 DIRECTORIES = ("plots", "videos", "maps", "tensorboard", "snapshots", "checkpoints")
+
+
+def resume_command(directory: Path) -> str:
+    """Return the command that resumes the run in ``directory``."""
+    return f"perilune resume {shlex.quote(str(directory))}"
 
 
 def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> Path:

@@ -24,7 +24,7 @@ from msgspec import Meta
 from perilune._utils.arrays import Array
 from perilune._utils.validation import EXACT, Natural
 from perilune.errors import FileFormatError, PeriluneWarning, RunDirectoryError
-from perilune.runs import files, manifest
+from perilune.runs import failure, files, manifest
 from perilune.runs.layout import FILES
 from perilune.training.events import Episode, Evaluated, Event, HealthWarning, Metrics
 
@@ -385,6 +385,7 @@ class Run:
         metrics: the training metrics, one record every ``metrics_every`` environment steps.
         evaluations: the greedy evaluations during training.
         notices: the health warnings.
+        failure: the error that ended the run, or None if it has not failed.
     """
 
     directory: Path
@@ -393,6 +394,7 @@ class Run:
     metrics: list[Metrics]
     evaluations: list[Evaluated]
     notices: list[HealthWarning]
+    failure: str | None = None
 
 
 def read_run(directory: Path) -> Run:
@@ -418,5 +420,12 @@ def read_run(directory: Path) -> Run:
         FileFormatError: a file is damaged or has another format.
     """
     config = manifest.read_config(directory)
-    kept: list[list[Any]] = [read_log(directory, kind) for kind in (Episode, Metrics, Evaluated, HealthWarning)]
-    return Run(directory, config, *kept)
+    return Run(
+        directory,
+        config,
+        episodes=read_log(directory, Episode),
+        metrics=read_log(directory, Metrics),
+        evaluations=read_log(directory, Evaluated),
+        notices=read_log(directory, HealthWarning),
+        failure=failure.read(directory),
+    )

@@ -15,7 +15,7 @@ from perilune._utils.arrays import Array
 from perilune._utils.text import printable
 from perilune.envs.known import lookup
 from perilune.errors import PeriluneError
-from perilune.runs import checkpoint, files, layout, lock, manifest
+from perilune.runs import checkpoint, failure, files, layout, lock, manifest
 from perilune.runs.logs import LogReader, Table
 from perilune.web.videos import best_evaluation, find_videos, is_directory
 
@@ -27,7 +27,8 @@ POLL_SECONDS = 0.5
 MAX_LOAD = 0.05  # share of the time that polling may take
 LOGS = {name.removesuffix(".jsonl"): kind for kind, name in layout.FILES.items()}
 FILES = (
-    "config.json", "host.json", *layout.FILES.values(), "videos", checkpoint.DIRECTORY, layout.LOCK, layout.OWNER,
+    "config.json", "host.json", *layout.FILES.values(), failure.FILE, "videos", checkpoint.DIRECTORY, layout.LOCK,
+    layout.OWNER,
 )  # fmt: skip
 VERSIONS = count(1)  # version numbers, unique across runs
 
@@ -135,6 +136,8 @@ class WatchedRun:
         advice = (
             "Resume the run with perilune resume" if newest else "The run has no readable checkpoint to resume from"
         )
+        if (reason := failure.read(self.directory)) is not None:
+            return "failed", [*messages, f"Training failed: {reason}", advice], start_steps
         return "stopped", [*messages, f"Training stopped early. {advice}"], start_steps
 
     def _read_config(self) -> None:
