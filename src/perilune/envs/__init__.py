@@ -19,7 +19,7 @@ from perilune.envs.adapter import (
 )
 from perilune.envs.faults import Env, name, safe_str
 from perilune.envs.statistics import Statistics, read_statistics, write_statistics
-from perilune.envs.stepping import Spaces, as_obs, step
+from perilune.envs.stepping import Spaces, as_obs, checksum, step
 
 __all__ = [
     "Env",
@@ -28,6 +28,7 @@ __all__ = [
     "again",
     "as_obs",
     "as_rows",
+    "checksum",
     "close",
     "description",
     "flattened",

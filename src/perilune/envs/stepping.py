@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -60,6 +62,19 @@ def step(env: Env, sizes: Spaces, action: int) -> tuple[Array, float, bool, bool
                 f"{name(env)}.step returned {word}={faults.shown(flag)}: expected True or False."
             )
     return as_obs(observation, sizes.observation_size), value, bool(terminated), bool(truncated)
+
+
+def checksum(before: int, obs: Array, reward: float, terminated: bool, truncated: bool) -> int:
+    """Return a checksum of what an environment has returned so far.
+
+    Args:
+        before: the checksum of earlier time steps.
+        obs: the observation.
+        reward: the reward, 0 at a reset.
+        terminated: whether the episode has terminated.
+        truncated: whether the episode was truncated.
+    """
+    return zlib.crc32(obs.tobytes() + struct.pack("<d??", reward, terminated, truncated), before)
 
 
 def call(env: Env, what: str, function: Callable[[], Any]) -> Any:

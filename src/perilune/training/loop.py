@@ -14,18 +14,8 @@ from perilune.training import health
 from perilune.training.checks import check
 from perilune.training.evaluation import select
 from perilune.training.events import Ended, Event, Metrics
-from perilune.training.progress import TrainingProgress
-from perilune.training.slots import (
-    EnvSlot,
-    begin_episode,
-    check_replay,
-    close,
-    replay_episode,
-    restore_statistics,
-    safe_point,
-    timed,
-    warm_up,
-)
+from perilune.training.progress import MOST_CHECKED, TrainingProgress
+from perilune.training.slots import EnvSlot, begin_episode, close, replay_episode, restore, safe_point, timed, warm_up
 
 SAFE_POINT_EVERY = 10_000  # time steps between safe points of an episode, so that an endless one can be saved
 
@@ -68,8 +58,7 @@ def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress:
     best = False  # whether the latest evaluation was the best so far, with no safe point since
     slot = slots[0]
     try:
-        check_replay(slot, progress)
-        restore_statistics(slots, progress)
+        restore(slots, progress)
         yield from health.warned(agent, progress, health.epsilon_stays(agent.config, config))
         if not agent.warm:
             yield from warm_up(agent, slot, config, progress)
@@ -123,7 +112,11 @@ def _step(
     episode = slot.episode
     if slot.recorded:
         yield slot.timestep(action)
-    next_obs, reward, terminated, truncated = slot.step(action)
+    episode.actions.append(action)
+    next_obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)
+    if len(episode.actions) <= MOST_CHECKED:
+        episode.checksum = envs.checksum(episode.checksum, next_obs, reward, terminated, truncated)
+    slot.episode_return += reward
     progress.largest_reward = max(progress.largest_reward, abs(reward))
     ended: Ended | None = None
     if terminated:

@@ -44,7 +44,7 @@ class EpisodeState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         loss_sum: sum of the losses of all updates since its beginning.
         updates: number of these updates.
         checksum: checksum of what the environment returned at the reset and in the first ``MOST_CHECKED`` time steps.
-            None in checkpoints of earlier versions.
+            0 in checkpoints of earlier versions.
     """
 
     number: Count
@@ -54,7 +54,7 @@ class EpisodeState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     obs: tuple[float, ...] = ()
     loss_sum: NonNegative = 0.0
     updates: Natural = 0
-    checksum: Natural | None = None
+    checksum: Natural = 0
 
 
 class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -127,7 +127,7 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
             number=episode.number,
             seed=episode.seed,
             actions=tuple(episode.actions[:MOST_CHECKED]),
-            checksum=episode.checksum or 0,
+            checksum=episode.checksum,
             statistics=statistics,
         )
         self.played = (*kept, last)

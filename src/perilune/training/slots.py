@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import struct
 import time
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -60,17 +58,16 @@ class EnvSlot:
         self.episode, self.episode_return, self.outcome = episode, 0.0, None
         self.statistics = envs.read_statistics(self.env)
         self.obs = envs.reset(self.active, episode.seed)
-        episode.checksum = zlib.crc32(self.obs.tobytes())
+        episode.checksum = envs.checksum(0, self.obs, 0.0, False, False)
 
     def step(self, action: int) -> tuple[Array, float, bool, bool]:
-        """Take one time step and return next_obs, float32 [O], reward, terminated and truncated."""
+        """Take one time step that is not trained on, and return next_obs, float32 [O], reward, and both flags."""
         episode = self.episode
         episode.actions.append(action)
         next_obs, reward, terminated, truncated = envs.step(self.active, self.sizes, action)
         self.episode_return += reward
         if len(episode.actions) <= MOST_CHECKED:
-            rest = struct.pack("<d??", reward, terminated, truncated)
-            episode.checksum = zlib.crc32(next_obs.tobytes() + rest, episode.checksum or 0)
+            episode.checksum = envs.checksum(episode.checksum, next_obs, reward, terminated, truncated)
         return next_obs, reward, terminated, truncated
 
     def choose_renderer(self, recorded: bool, first: bool = False) -> None:
@@ -138,7 +135,14 @@ def begin_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: Tr
             slot.active = slot.env
 
 
-def check_replay(slot: EnvSlot, progress: TrainingProgress) -> None:
+def restore(slots: Sequence[EnvSlot], progress: TrainingProgress) -> None:
+    """Restore the statistics of wrappers. Before that, check that the environment repeats the last episodes."""
+    _check_replay(slots[0], progress)
+    for slot, statistics in zip(slots, progress.statistics, strict=False):
+        envs.write_statistics(slot.env, statistics)
+
+
+def _check_replay(slot: EnvSlot, progress: TrainingProgress) -> None:
     """Play the last episodes that ended again. Warn if the environment does not return the same as before."""
     for played in progress.played:
         envs.write_statistics(slot.env, played.statistics)
@@ -152,12 +156,6 @@ def check_replay(slot: EnvSlot, progress: TrainingProgress) -> None:
         if slot.episode.checksum != played.checksum:
             _warn_inexact(slot)
             return
-
-
-def restore_statistics(slots: Sequence[EnvSlot], progress: TrainingProgress) -> None:
-    """Restore the running statistics of the wrappers before the running episodes, or at the end of training."""
-    for slot, statistics in zip(slots, progress.statistics, strict=False):
-        envs.write_statistics(slot.env, statistics)
 
 
 def replay_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: TrainingProgress) -> Iterator[Timestep]:
@@ -175,7 +173,7 @@ def replay_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: T
         slot.obs, _, terminated, truncated = slot.step(action)
         if terminated or truncated:
             break
-    if slot.obs.tolist() != list(saved.obs) or saved.checksum not in (None, slot.episode.checksum):
+    if slot.obs.tolist() != list(saved.obs) or saved.checksum not in (0, slot.episode.checksum):
         _warn_inexact(slot)
         agent.begin_episode(slot.index)
         slot.begin(msgspec.structs.replace(saved, actions=[]))
