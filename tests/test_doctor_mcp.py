@@ -16,6 +16,7 @@ from mcp import Client, StdioServerParameters
 
 import perilune
 from perilune import cli
+from perilune._utils.extras import install_command
 from perilune.doctor import catalogue
 from perilune.doctor.checks import CHECKS
 
@@ -123,4 +124,4 @@ def test_missing_sdk_error_names_the_install_command(
     monkeypatch.setitem(sys.modules, "perilune.doctor.mcp_server", None)  # as if the SDK were not installed
     with pytest.raises(SystemExit):
         cli.main(["doctor", "--mcp"])
-    assert "pip install 'perilune[mcp]'" in capsys.readouterr().err
+    assert install_command("mcp") in capsys.readouterr().err

@@ -156,7 +156,7 @@ def test_page_has_pictures_or_the_install_command(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     written = output.page(reports["mean"], "mean.py:make")
     assert "<svg" not in written
-    assert "perilune[view]" in written
+    assert "[view]" in written
 
 
 def test_pictures_show_targets_and_initial_activations(reports: dict[str, doctor.Report]) -> None:

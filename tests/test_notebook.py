@@ -18,6 +18,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from fixtures_runs import TinyRun, decode, episode, evaluated, made_up_run
 from html_reader import Html
+from perilune._utils.extras import install_command
 from perilune.agent.config import TrainConfig
 from perilune.viz import notebook
 from perilune.viz.summary import TrainingSummary
@@ -78,6 +79,7 @@ import sys, time
 sys.path[:0] = {path!r}
 from IPython import get_ipython
 from fixtures_runs import episode
+from perilune._utils.extras import install_command
 from perilune.agent.config import TrainConfig
 from perilune.viz.summary import TrainingSummary
 from perilune.viz.terminal import live
@@ -176,5 +178,5 @@ def test_history_html_shows_its_run(tiny_run: TinyRun) -> None:
 def test_run_html_works_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     page = Html(notebook.run_html(made_up_run([episode(1)]), []))
-    assert any("pip install 'perilune[view]'" in word for word in page.texts)
+    assert any(install_command("view") in word for word in page.texts)
     assert not page.named("img")

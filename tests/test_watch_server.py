@@ -22,6 +22,7 @@ import perilune
 from fixtures_runs import TinyRun, episode
 from fixtures_watch import served
 from perilune import cli
+from perilune._utils.extras import install_command
 from perilune.errors import ConfigError, PortError, RunDirectoryError
 from perilune.web.app import create_app
 from perilune.web.guard import HEADERS
@@ -256,4 +257,4 @@ def test_missing_web_extra_error_names_the_install_command(
     monkeypatch.setitem(sys.modules, "perilune.web.server", None)  # as if starlette were not installed
     with pytest.raises(SystemExit):
         cli.main(["watch"])
-    assert "pip install 'perilune[web]'" in capsys.readouterr().err
+    assert install_command("web") in capsys.readouterr().err

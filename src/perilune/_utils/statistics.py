@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from perilune._utils.arrays import Array
-from perilune.errors import MissingDependencyError
+from perilune._utils.extras import missing
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -39,7 +39,7 @@ def check_available() -> Any:
     try:
         from scipy import stats  # noqa: PLC0415 -- heavy, and optional
     except ImportError as error:
-        raise MissingDependencyError("statistics over seeds require SciPy: pip install 'perilune[bench]'") from error
+        raise missing("statistics over seeds need SciPy", "bench") from error
     return stats
 
 

@@ -13,7 +13,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
-from perilune.errors import MissingDependencyError, PeriluneError, PeriluneWarning
+from perilune._utils.extras import missing
+from perilune.errors import PeriluneError, PeriluneWarning
 
 TICK = 0.5  # seconds between progress reports if no item ends
 LONGEST = 10_000  # characters of a failure reason; longer tracebacks lose their start
@@ -44,7 +45,7 @@ def each(
     try:
         from pebble import ProcessPool  # noqa: PLC0415 -- an extra
     except ImportError as error:
-        raise MissingDependencyError("worker processes require Pebble: pip install 'perilune[bench]'") from error
+        raise missing("worker processes need Pebble", "bench") from error
     # A forked process would inherit the threads and locks of this one.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPool(jobs, max_tasks=1, initializer=_prepare, context=context)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from perilune._utils import seeding
 from perilune._utils.console import say, stderr
+from perilune._utils.extras import missing
 from perilune.doctor import output
 from perilune.doctor.examination import require_budget
 from perilune.doctor.isolation import examine_file
 from perilune.doctor.loading import names_factory, require_new, write_adapter
-from perilune.errors import ConfigError, ExaminationError, MissingDependencyError
+from perilune.errors import ConfigError, ExaminationError
 
 
 def run_doctor(options: Namespace) -> None:
@@ -74,7 +75,7 @@ def _serve() -> None:
     try:
         from perilune.doctor.mcp_server import serve  # noqa: PLC0415 -- optional
     except ImportError as error:
-        raise MissingDependencyError("perilune doctor --mcp needs the MCP SDK: pip install 'perilune[mcp]'") from error
+        raise missing("perilune doctor --mcp needs the MCP SDK", "mcp") from error
     serve()
 
 

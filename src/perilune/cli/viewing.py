@@ -9,11 +9,12 @@ from pathlib import Path
 from perilune import envs
 from perilune._utils.blas import one_blas_thread
 from perilune._utils.console import aside, say
+from perilune._utils.extras import missing
 from perilune._utils.text import printable
 from perilune.api import DQN
 from perilune.cli.runs import load, make_env
 from perilune.envs.rendering import can_draw
-from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, PeriluneError, RunDirectoryError
+from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError
 from perilune.history import History
 from perilune.runs import files, logs, manifest
 from perilune.runs.logs import Run
@@ -105,7 +106,7 @@ def run_watch(options: Namespace) -> None:
     try:
         from perilune.web.server import serve  # noqa: PLC0415 -- optional
     except ImportError as error:
-        raise MissingDependencyError("perilune watch requires a web server: pip install 'perilune[web]'") from error
+        raise missing("perilune watch needs a web server", "web") from error
     serve(options.path, options.host, options.port, say, _log)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
+from perilune._utils import extras
 from perilune._utils.arrays import Array
 from perilune.envs.faults import Env, name, safe_str
 from perilune.envs.stepping import MASKED, Spaces, as_obs, call
@@ -367,8 +368,10 @@ def missing(what: str, error: Exception) -> MissingDependencyError:
         error: the error that the import raised.
     """
     text = safe_str(error).lower()
-    if "box2d" in text or "pygame" in text:
-        return MissingDependencyError(f"{what} needs Box2D and pygame: pip install 'perilune[lunar]'")
+    if "box2d" in text:
+        return extras.missing(f"{what} needs Box2D and pygame", "lunar")
+    if "pygame" in text:
+        return extras.missing(f"{what} needs pygame", "view")
     return MissingDependencyError(f"{what} needs a library that is not installed: {safe_str(error)}")
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from perilune._utils.arrays import Array
+from perilune._utils.extras import missing
 from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError
 
 SMALL_FPS = 17  # maximum frame rate of a small format
@@ -47,7 +48,7 @@ def check_codec(form: Format) -> Any:
     try:
         import av  # noqa: PLC0415 -- heavy, and optional
     except ImportError as error:
-        raise MissingDependencyError("videos need PyAV: pip install 'perilune[view]'") from error
+        raise missing("videos need PyAV", "view") from error
     try:
         av.codec.Codec(form.codec, "w")
     except ValueError as error:

@@ -11,8 +11,9 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from perilune._utils.arrays import Array
+from perilune._utils.extras import missing
 from perilune._utils.text import printable
-from perilune.errors import MissingDependencyError, RunDirectoryError
+from perilune.errors import RunDirectoryError
 
 # Okabe and Ito's colors, which color-blind readers can tell apart. After six runs, the line style changes.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -36,7 +37,7 @@ def matplotlib_figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 -- heavy, and optional
     except ImportError as error:
-        raise MissingDependencyError("plots need matplotlib: pip install 'perilune[view]'") from error
+        raise missing("plots need matplotlib", "view") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.errors import MissingDependencyError
+from perilune._utils.extras import missing
 from perilune.training.events import Timestep
 
 PAPER, LINE, INK, MUTED = "#14171c", "#2b313b", "#e8eaed", "#959dab"
@@ -32,7 +32,7 @@ def _pillow() -> Any:
         import PIL.ImageDraw  # noqa: PLC0415
         import PIL.ImageFont  # noqa: PLC0415
     except ImportError as error:
-        raise MissingDependencyError("drawing on videos needs Pillow: pip install 'perilune[view]'") from error
+        raise missing("drawing on videos needs Pillow", "view") from error
     return PIL
 
 

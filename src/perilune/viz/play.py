@@ -12,11 +12,12 @@ import numpy as np
 
 from perilune import envs
 from perilune._utils.arrays import Array
+from perilune._utils.extras import missing
 from perilune._utils.seeding import checked
 from perilune.agent.dqn import Agent
 from perilune.envs import rendering
 from perilune.envs.known import Controls, lookup
-from perilune.errors import DisplayError, MissingDependencyError
+from perilune.errors import DisplayError
 from perilune.training.evaluation import ENDLESS
 from perilune.training.events import Timestep
 from perilune.viz.overlay import Panel, add_panel, captions, side_by_side
@@ -244,5 +245,5 @@ def _pygame() -> Any:
     try:
         import pygame  # noqa: PLC0415 -- heavy, and optional
     except ImportError as error:
-        raise MissingDependencyError("playing needs pygame: pip install 'perilune[lunar]'") from error
+        raise missing("playing needs pygame", "view") from error
     return pygame

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perilune._utils.arrays import Array
-from perilune.errors import MissingDependencyError
+from perilune._utils.extras import missing
 from perilune.runs import files
 from perilune.training.events import Episode, Evaluated, Event, Metrics, Timestep
 from perilune.viz.summary import RECENT, finite
@@ -34,7 +34,7 @@ def check_available() -> None:
     try:
         import tensorboardX  # type: ignore[import-untyped]  # noqa: F401, PLC0415 -- heavy, and optional
     except ImportError as error:
-        raise MissingDependencyError("event files need tensorboardX: pip install 'perilune[tensorboard]'") from error
+        raise missing("event files need tensorboardX", "tensorboard") from error
 
 
 @contextmanager

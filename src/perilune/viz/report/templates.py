@@ -7,9 +7,9 @@ import math
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from perilune._utils.extras import missing
 from perilune._utils.statistics import Estimate
 from perilune._utils.text import clock, printable
-from perilune.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -48,7 +48,7 @@ def _environment() -> Environment:
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 -- optional
     except ImportError as error:
-        raise MissingDependencyError("HTML pages need Jinja2: pip install 'perilune[view]'") from error
+        raise missing("HTML pages need Jinja2", "view") from error
     environment = Environment(
         loader=PackageLoader("perilune.viz.report"),
         autoescape=True,
