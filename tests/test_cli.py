@@ -18,6 +18,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import pytest
 from matplotlib.image import imread
 from PIL import Image
@@ -25,11 +26,13 @@ from PIL import Image
 import perilune
 from fixtures_runs import TinyRun, decode
 from perilune import DQN, DQNConfig, TrainConfig
+from perilune._utils.text import number
 from perilune.cli import COMMANDS, main, parse
 from perilune.cli.settings import choose
 from perilune.envs.known.presets import available, preset
 from perilune.runs import inspection, layout, logs, telemetry
 from perilune.viz import video
+from worlds import Numbered
 
 TINY = ["--episodes", "3", "--max-episode-steps", "15", "--eval-episodes", "1", "--learning-starts", "30"]
 TINY += ["--batch-size", "8", "--buffer-size", "300", "--hidden", "6", "5"]
@@ -78,13 +81,33 @@ def test_train_writes_a_run_and_prints_a_summary(trained: tuple[Path, Ended]) ->
     assert (read.config["seed"], read.config["agent"]["hidden"]) == (8, [6, 5])
     steps = 30 + sum(episode.length for episode in read.episodes)
     assert f"{steps} steps, 3 episodes, {steps - 30} updates." in ended.out
-    for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
-        assert str(run / name) in ended.out
-    assert f"perilune evaluate {run}" in ended.out
+    assert "Not solved: no evaluation reached the threshold of 475." in ended.out
+    best = next(evaluation for evaluation in reversed(read.evaluations) if evaluation.best)
+    for name, score in (("final", read.evaluations[-1]), ("best ", best)):
+        assert re.search(rf"  {name} +{number(score.mean_return)}   after {score.env_steps} steps", ended.out)
+    for name in ("plots/curves.png", "videos/best.mp4"):
+        assert f"{run / name}\n" in ended.out
+    assert re.search(rf"2 training episodes +{run}/videos\n", ended.out)
+    commands = re.findall(rf"^  perilune (\w+ {run} .*?) *# ", ended.out, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["evaluate", "watch", "report", "resume"]
+    for command in commands:
+        parse(command.split())
     first, second, *_ = ended.err.splitlines()
     assert first.startswith("perilune: training CartPole-v1 with the 'recommended' preset and hidden=(6, 5)")
     assert second.startswith("CartPole-v1, seed 8")  # the progress
     assert len(list((run / "videos").glob("*.mp4"))) == 3
+
+
+def test_summary_reports_that_the_environment_is_solved(tmp_path: Path) -> None:
+    gym.register("Solved-v0", entry_point=lambda: Numbered(lengths=(9,)), reward_threshold=-1e9)
+    try:
+        printed = done("train", "Solved-v0", "--quiet", "--out", str(tmp_path / "run"), *TINY)
+        said = json.loads(done("resume", str(tmp_path / "run"), "--quiet", "--json"))
+    finally:
+        del gym.registry["Solved-v0"]
+    assert "Solved: the final score reaches the threshold of -1e+09." in printed
+    assert "video" not in printed.partition("Next:")[0]  # the environment does not render
+    assert said["solved"] is True
 
 
 def test_train_command_learns_the_same_weights_as_the_python_call(trained: tuple[Path, Ended]) -> None:

@@ -75,6 +75,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (directory / "my_module.py").write_text(MODULE)
     trained = perilune(directory, "train", "my_module:Line-v0", "--out", "run", "--steps", "150", *TINY)
     assert trained.returncode == 0, trained.stderr
+    assert "The environment defines no score at which it counts as solved." in trained.stdout
+    for command in ("evaluate run --episodes 100", "report run", "resume run --steps 150"):
+        assert f"  perilune {command} --env my_module:Line-v0 " in trained.stdout
     return directory
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from perilune import envs
 from perilune._utils.console import aside
@@ -22,6 +25,7 @@ from perilune.errors import ConfigError
 from perilune.history import History
 from perilune.runs import checkpoint, layout
 from perilune.runs.manifest import CHANGEABLE
+from perilune.training.events import Evaluated
 
 
 def run_train(options: Namespace) -> None:
@@ -29,7 +33,8 @@ def run_train(options: Namespace) -> None:
     chosen = choose(options)
     env = envs.make(chosen.env, **chosen.env_kwargs)
     dqn = DQN(env, chosen.preset, seed=chosen.seed, **chosen.agent)
-    with _resume_hint(chosen.env):
+    env_options = _env_options(chosen.env, chosen.env_kwargs)
+    with _resume_hint(env_options):
         history = dqn.train(
             run_dir=options.out or layout.free_directory(envs.name(dqn.env), chosen.seed),
             overwrite=options.overwrite,
@@ -37,7 +42,7 @@ def run_train(options: Namespace) -> None:
             tensorboard=options.tensorboard,
             **chosen.train,
         )
-    _report(options, dqn, history, chosen.env)
+    _report(options, dqn, history, env_options)
 
 
 def run_resume(options: Namespace) -> None:
@@ -63,7 +68,8 @@ def run_resume(options: Namespace) -> None:
         raise ConfigError("env", options.env, f"{setup.environment}, the environment of the run")
     config = build(DQNConfig, agent_changes, setup.agent)
     dqn = DQN(env, config=config, seed=setup.seed, symmetry=setup.symmetry)
-    with _resume_hint(options.env):
+    env_options = _env_options(options.env, dict(getattr(options, "env_kwargs", ())))
+    with _resume_hint(env_options):
         history = dqn.train(
             build(TrainConfig, train_changes, setup.train),
             run_dir=options.run,
@@ -74,17 +80,17 @@ def run_resume(options: Namespace) -> None:
         )
     if ended and not changes:
         aside(f"perilune: {options.run} has already reached its budget. To extend it, pass --steps.")
-    _report(options, dqn, history, options.env)
+    _report(options, dqn, history, env_options)
 
 
 @contextmanager
-def _resume_hint(env: str) -> Iterator[None]:
-    """After an interruption, name the option that resuming needs if a module registers the environment."""
+def _resume_hint(env_options: str) -> Iterator[None]:
+    """After an interruption, name the options that resuming needs to make the environment."""
     try:
         yield
     except KeyboardInterrupt as error:
-        if ":" in env:
-            error.add_note(f"Add --env {env} to that command.")
+        if env_options:
+            error.add_note(f"Add{env_options} to that command.")
         raise
 
 
@@ -98,22 +104,75 @@ def _extended(latest: checkpoint.Checkpoint, name: str, more: int) -> int:
     return int((had if training.finished or budget is None else budget) + more)
 
 
-def _report(options: Namespace, dqn: DQN, history: History, env: str) -> None:
-    """Print the result of training."""
+def _report(options: Namespace, dqn: DQN, history: History, env_options: str) -> None:
+    """Print the result of training, the paths of the pictures and what to do next."""
     agent, run, final = dqn.agent, history.run, history.evaluations[-1]
     best = [evaluation for evaluation in history.evaluations if evaluation.best][-1]
+    threshold = run.config["reward_threshold"]
     counters = {name: getattr(agent, name) for name in ("seed", "env_steps", "updates", "episodes")}
     content = {"run": str(history.directory), "environment": run.config["environment"], **counters}
-    pictures = [run.directory / name for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png")]
-    installed = shutil.which("perilune") or Path(sys.argv[0]).name != "perilune"
-    program = "perilune" if installed else sys.argv[0]  # such as .venv/bin/perilune
-    where = f" --env {env}" if ":" in env else ""
+    content |= {"solved": None if threshold is None else final.mean_return >= threshold}
+    rows = [
+        f"  {name:<8}{number(score.mean_return):>9}   after {score.env_steps:,} steps{caveat}"
+        for name, score, caveat in (
+            ("final", final, ""),
+            ("best", best, "; optimistic, because it selected the checkpoint"),
+        )
+    ]
     lines = [
-        f"\n{agent.env_steps:,} steps, {agent.episodes:,} episodes, {agent.updates:,} updates.",
-        f"Mean return of {run.config['train']['eval_episodes']} greedy episodes: best {number(best.mean_return)} "
-        f"(after {best.env_steps:,} steps), final {number(final.mean_return)}.\n",
-        *(f"  {path}" for path in pictures if path.exists()),
-        "\nThe best score is optimistic because it selected the checkpoint. Re-evaluate it on other start states:",
-        f"  {program} evaluate {run.directory} --episodes 100{where}",
+        f"\nTrained for {agent.env_steps:,} steps, {agent.episodes:,} episodes, {agent.updates:,} updates.",
+        _verdict(threshold, final, best),
+        f"\nMean return of {run.config['train']['eval_episodes']} greedy episodes:",
+        *rows,
+        "",
+        *_pictures(history),
+        "\nNext:",
+        *_next_commands(run.directory, run.config["train"], env_options),
     ]
     show(options, content | {"best": best._asdict(), "final": final._asdict()}, "\n".join(lines))
+
+
+def _verdict(threshold: float | None, final: Evaluated, best: Evaluated) -> str:
+    """Return whether the environment is solved, as a sentence."""
+    if threshold is None:
+        return "The environment defines no score at which it counts as solved."
+    if final.mean_return >= threshold:
+        return f"Solved: the final score reaches the threshold of {threshold:g}."
+    if best.mean_return >= threshold:
+        return f"Only the best weights, not the final ones, reach the threshold of {threshold:g}."
+    return f"Not solved: no evaluation reached the threshold of {threshold:g}."
+
+
+def _pictures(history: History) -> list[str]:
+    """Return the paths of the learning curves and videos of a run, each with a label."""
+    directory = history.run.directory
+    labels = {
+        "learning curves": directory / "plots" / "curves.png",
+        "video of the best weights": directory / "videos" / "best.mp4",
+    }
+    lines = [f"  {label:<28}{path}" for label, path in labels.items() if path.exists()]
+    if count := len(history.videos):
+        lines.append(f"  {f'{count} training episodes':<28}{directory / 'videos'}")
+    return lines or ["  There are no pictures. Draw them with perilune plot and perilune video."]
+
+
+def _next_commands(directory: Path, train: dict[str, Any], env_options: str) -> list[str]:
+    """Return the commands that are useful after training, each with its purpose."""
+    installed = shutil.which("perilune") or Path(sys.argv[0]).name != "perilune"
+    program, run = "perilune" if installed else sys.argv[0], shlex.quote(str(directory))  # such as .venv/bin/perilune
+    more = f"--episodes {train['episodes']}" if train["steps"] is None else f"--steps {train['steps']}"
+    commands = {
+        f"evaluate {run} --episodes 100{env_options}": "score on other start states",
+        f"watch {run}": "show curves and videos in a browser",
+        f"report {run}{env_options.partition(' --env-kwargs')[0]}": "write a report with suggestions",
+        f"resume {run} {more}{env_options}": "train longer",
+    }
+    width = max(map(len, commands))
+    return [f"  {program} {command:<{width}}  # {purpose}" for command, purpose in commands.items()]
+
+
+def _env_options(env: str | None, kwargs: dict[str, Any]) -> str:
+    """Return the options that make the environment again if its ID in the run is not enough, else ""."""
+    words = ["--env", env] if env and ":" in env else []
+    words += ["--env-kwargs", *(f"{name}={json.dumps(value)}" for name, value in kwargs.items())] if kwargs else []
+    return f" {shlex.join(words)}" if words else ""
