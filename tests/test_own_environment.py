@@ -103,7 +103,7 @@ def test_resume_command_of_interrupted_training_names_the_module(place: Path) ->
     options = ["--out", "stopped", "--steps", "150", *TINY, "--env-kwargs", "interrupt=True"]
     stopped = perilune(place, "train", "my_module:Line-v0", *options)
     assert stopped.returncode == 130
-    assert "Add --env my_module:Line-v0 to that command." in stopped.stderr
+    assert "Add --env my_module:Line-v0 --env-kwargs interrupt=true to that command." in stopped.stderr
 
 
 @pytest.mark.parametrize("command", ["evaluate", "video", "resume"])

@@ -201,6 +201,26 @@ def test_second_interrupt_stops_immediately(tmp_path: Path, capfd: pytest.Captur
     assert checkpoint.latest(tmp_path / "run")[0].agent.env_steps == 0  # nothing was saved after the first one
 
 
+def test_interrupt_while_stopping_still_prints_the_resume_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted_twice(*arguments: Any) -> Iterator[Event]:
+        for event in training_events(*arguments):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            yield event
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(recording, "training_events", interrupted_twice)
+    monkeypatch.setattr(recording.Recorder, "save_final", lambda _: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "CartPole-v1", "--quiet", "--out", str(run), "--steps", "1500"])
+    assert ended.value.code == 130
+    printed = capfd.readouterr().err
+    assert printed.endswith(f"000000000000.safetensors. Resume with: perilune resume {run}\n")
+    assert "Traceback" not in printed
+
+
 def test_failed_run_is_marked_until_it_is_resumed(tmp_path: Path) -> None:
     def fail(event: Event) -> None:
         if isinstance(event, Episode) and event.episode == 3:

@@ -4,12 +4,17 @@ import signal
 
 
 def run() -> None:
-    """Run the command line. Until its modules are imported, Ctrl-C ends the process without a traceback."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    """Run the command line. While Python imports its modules and exits, Ctrl-C ends the process without a traceback."""
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_default:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # perilune.cli restores the handler
     from perilune.cli import main  # noqa: PLC0415 -- takes time, during which the user may press Ctrl-C
 
-    main()
+    try:
+        main()
+    finally:
+        if is_default:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -234,7 +234,14 @@ class Recording:
                 videos.discard()
         history = History(directory, logs.read_run(directory), self.recorded)
         if self.pictures:
-            self._draw(history, new)
+            try:
+                self._draw(history, new)
+            except KeyboardInterrupt as error:
+                error.add_note(
+                    f"Training has ended and is saved in {directory}. Draw the missing pictures with: "
+                    f"{layout.resume_command(directory)}"
+                )
+                raise
         return history
 
     def _collect(self, event: Event) -> None:

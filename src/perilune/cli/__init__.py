@@ -51,8 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(failed)
     except KeyboardInterrupt as error:
         kept = " All results so far are kept. Run the same command to resume." if arguments[:1] == ["bench"] else ""
-        aside("\n".join([f"perilune: interrupted.{kept}", *getattr(error, "__notes__", ())]))
+        aside("\n".join([f"perilune: interrupted.{kept}", *_notes(error)]))
         sys.exit(130)
+
+
+def _notes(error: BaseException | None) -> list[str]:
+    """Return the notes of an error, or of the error that was being handled when it was raised."""
+    while error is not None:
+        if notes := getattr(error, "__notes__", None):
+            return list(notes)
+        error = error.__context__
+    return []
 
 
 def _run(arguments: list[str]) -> None:

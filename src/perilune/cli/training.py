@@ -34,9 +34,10 @@ def run_train(options: Namespace) -> None:
     env = envs.make(chosen.env, **chosen.env_kwargs)
     dqn = DQN(env, chosen.preset, seed=chosen.seed, **chosen.agent)
     env_options = _env_options(chosen.env, chosen.env_kwargs)
-    with _resume_hint(env_options):
+    directory = options.out or layout.free_directory(envs.name(dqn.env), chosen.seed)
+    with _resume_hint(directory, env_options):
         history = dqn.train(
-            run_dir=options.out or layout.free_directory(envs.name(dqn.env), chosen.seed),
+            run_dir=directory,
             overwrite=options.overwrite,
             quiet=options.quiet,
             tensorboard=options.tensorboard,
@@ -69,7 +70,7 @@ def run_resume(options: Namespace) -> None:
     config = build(DQNConfig, agent_changes, setup.agent)
     dqn = DQN(env, config=config, seed=setup.seed, symmetry=setup.symmetry)
     env_options = _env_options(options.env, dict(getattr(options, "env_kwargs", ())))
-    with _resume_hint(env_options):
+    with _resume_hint(options.run, env_options):
         history = dqn.train(
             build(TrainConfig, train_changes, setup.train),
             run_dir=options.run,
@@ -84,12 +85,14 @@ def run_resume(options: Namespace) -> None:
 
 
 @contextmanager
-def _resume_hint(env_options: str) -> Iterator[None]:
-    """After an interruption, name the options that resuming needs to make the environment."""
+def _resume_hint(run: Path, env_options: str) -> Iterator[None]:
+    """After an interruption, report that nothing was saved, or the options that resuming needs."""
     try:
         yield
     except KeyboardInterrupt as error:
-        if env_options:
+        if not checkpoint.paths(run):
+            error.add_note("Training had not begun, so nothing was saved.")
+        elif env_options:
             error.add_note(f"Add{env_options} to that command.")
         raise
 
