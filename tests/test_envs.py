@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
+import msgspec
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -454,3 +455,17 @@ def test_training_continues_without_initial_image() -> None:
         events = list(training_events(agent, Undrawable(draws=True), TrainConfig(steps=20)))
     assert events[0] == Started(None)
     assert agent.updates == 12
+
+
+def test_forged_statistics_are_ignored_or_set_without_a_warning() -> None:
+    env = gym.wrappers.NormalizeReward(gym.make("CartPole-v1"))
+    saved = envs.read_statistics(env)
+    assert {statistic.name for statistic in saved} == {
+        *("0.return_rms.mean", "0.return_rms.var", "0.return_rms.count", "0.discounted_reward")
+    }
+    for change in ({"shape": (2**62,)}, {"values": ()}, {"values": (0.0,) * 7}, {"name": "0.env"}, {"name": "0.spec"}):
+        envs.write_statistics(env, tuple(msgspec.structs.replace(statistic, **change) for statistic in saved))
+        assert envs.read_statistics(env) == saved
+    for dtype in ("float", "int", "float32", "float64", "int64"):
+        change = {"dtype": dtype, "values": (1e300,)}
+        envs.write_statistics(env, tuple(msgspec.structs.replace(statistic, **change) for statistic in saved))

@@ -354,6 +354,12 @@ def one_bit(path: Path, at: float) -> None:
     path.write_bytes(content)
 
 
+def many_earlier_steps(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint whose earlier episodes would take long to replay."""
+    content["training"]["played"][0]["actions"] = [0] * 1_001
+    return content
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "cut short": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
     "empty": lambda path: path.write_bytes(b""),
@@ -363,6 +369,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "wrong name": lambda path: shutil.copy(path, path.with_name("999999999999.safetensors")),
     "values not finite": lambda path: resealed(path, arrays={"replay.reward": lambda array: array * np.inf}),
     "unknown action": lambda path: resealed(path, arrays={"replay.action": lambda array: array + 5}),
+    "many earlier steps": lambda path: resealed(path, many_earlier_steps),
     "missing array": lambda path: resealed(path, arrays={"online": None}),
 }
 

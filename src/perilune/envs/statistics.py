@@ -95,4 +95,5 @@ def write_statistics(env: Env, saved: Statistics) -> None:
 def _value(statistic: Statistic) -> Any:
     if statistic.dtype in ("float", "int"):
         return {"float": float, "int": int}[statistic.dtype](statistic.values[0])
-    return np.array(statistic.values, statistic.dtype).reshape(statistic.shape)[()]
+    with np.errstate(all="ignore"):  # numbers that a damaged file holds
+        return np.array(statistic.values, np.float64).astype(statistic.dtype).reshape(statistic.shape)[()]

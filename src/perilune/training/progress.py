@@ -10,6 +10,7 @@ from perilune._utils.validation import Count, Natural, NonNegative, Share
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.envs import Statistics
+from perilune.errors import ConfigError
 
 MOST_CHECKED = 1_000  # time steps of earlier episodes that are replayed to check that a run resumes exactly
 
@@ -88,6 +89,12 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     episodes: tuple[EpisodeState, ...] = ()
     statistics: tuple[Statistics, ...] = ()
     played: tuple[PlayedEpisode, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Bound the time that replaying ``played`` takes."""
+        steps = sum(len(episode.actions) for episode in self.played)
+        if steps > MOST_CHECKED:
+            raise ConfigError("played", f"{steps} time steps", f"at most {MOST_CHECKED}")
 
     @classmethod
     def start(cls, agent: Agent) -> TrainingProgress:
