@@ -304,5 +304,9 @@ def test_progress_is_read_from_the_logs(tmp_path: Path) -> None:
     log("evaluations", evaluated(100, -12.25))
     assert learning.progress(trial)[1:] == (0.75, ["300 steps", "evaluation -12.2"])
     log("metrics", METRICS._replace(env_steps=450))
-    assert learning.progress(trial)[1:] == (1.0, ["scoring", "evaluation -12.2"])
+    written = trial.directory / "evaluations.jsonl"
+    os.utime(written, (time.time() - 100, time.time() - 100))
+    share, (scoring, evaluation) = learning.progress(trial)[1:]
+    assert (share, evaluation) == (1.0, "evaluation -12.2")
+    assert scoring >= "scoring for 1:40"
     assert learning.progress(replace(trial, train=TrainConfig(episodes=80)))[1] == 0.25

@@ -482,7 +482,7 @@ def test_resume_command_changes_settings(run: Path, capfd: pytest.CaptureFixture
 
 def test_info_describes_runs_and_weights(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out, _ = output_of(capfd, "info", run)
-    for words in ("run of CartPole-v1, seed 2", "finished", "no problems detected", "200", "learning_rate", "numpy"):
+    for words in ("run of CartPole-v1, seed 2", "finished", "finished, no problems", "200", "learning_rate", "numpy"):
         assert words in out
     found = json.loads(output_of(capfd, "info", run, "--json")[0])
     assert found["counters"]["env_steps"] == 200

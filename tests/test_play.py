@@ -216,7 +216,7 @@ def test_environment_without_images_and_invalid_seed_are_refused() -> None:
 def test_missing_pygame_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[lunar\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install .*\[view\]"):
         play.check_display()
 
 

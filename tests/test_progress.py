@@ -305,10 +305,13 @@ with terminal.progress_bar("perilune: recording [runs/moon]") as tell:
 """
 
 
-def test_progress_bar_disappears_at_the_end(capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_bar_disappears_at_the_end(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     raw, plain = shown(PROGRESS)
     assert "perilune: recording [runs/moon] " in plain
     assert raw.rstrip().endswith("\x1b[2K")
     assert raw.count("\x1b[?25l") == raw.count("\x1b[?25h") == 1
-    exec(PROGRESS)  # noqa: S102 -- not in a terminal
-    assert capfd.readouterr() == ("", "perilune: recording [runs/moon]\n")
+    exec(PROGRESS)  # noqa: S102 -- not in a terminal, and too short for a line
+    monkeypatch.setattr(terminal, "PLAIN_SECONDS", 0.0)
+    with terminal.progress_bar("perilune: [red]") as tell:
+        tell(1, 4)
+    assert capfd.readouterr() == ("", "perilune: [red]   25%\n")

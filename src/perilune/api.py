@@ -255,7 +255,7 @@ class DQN:
 
     def learn(
         self,
-        total_timesteps: int,
+        total_timesteps: int | None = None,
         callback: Callback | None = None,
         *,
         progress_bar: bool = False,
@@ -273,9 +273,14 @@ class DQN:
             This agent.
 
         Raises:
-            UsageError: ``callback`` is not a function, or a setting does not exist.
+            UsageError: ``total_timesteps`` is missing, ``callback`` is not a function, or a setting does not exist.
             ConfigError: a value is invalid, or the budget ends before the first update.
         """
+        if total_timesteps is None or "steps" in settings:
+            raise UsageError(
+                "learn() needs the number of environment steps. Write agent.learn(total_timesteps=100_000), or "
+                "agent.train(steps=100_000) or agent.train(episodes=500)."
+            )
         if callback is not None and not callable(callback):
             raise UsageError(f"callback={callback!r} is invalid: expected a function that takes an event.")
         self.train(callback=callback, quiet=not progress_bar, **(settings | {"steps": total_timesteps}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+LONGEST_VALUE = 200  # characters of a value in a message
+
 
 class PeriluneError(Exception):
     """Base class of all exceptions raised by Perilune."""
@@ -18,7 +20,9 @@ class ConfigError(PeriluneError, ValueError):
 
     def __init__(self, name: str, value: object, expected: str) -> None:
         end = "" if expected.endswith((".", "?")) else "."
-        super().__init__(f"{name}={value!r} is invalid: expected {expected}{end}")
+        given = repr(value)
+        given = given if len(given) <= LONGEST_VALUE else f"{given[:LONGEST_VALUE]}..."
+        super().__init__(f"{name}={given} is invalid: expected {expected}{end}")
         self.name = name
         self.value = value
         self.expected = expected

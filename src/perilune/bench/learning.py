@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
@@ -14,6 +15,7 @@ import numpy as np
 
 from perilune import envs
 from perilune._utils import statistics
+from perilune._utils.text import clock
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.api import DQN
 from perilune.bench import from_repository, pool, results
@@ -26,7 +28,7 @@ from perilune.errors import (
     RunDirectoryError,
     TrialError,
 )
-from perilune.runs import files, logs
+from perilune.runs import files, layout, logs
 from perilune.runs.files import read_json
 from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, Score, read_score, score, write_score
 from perilune.training.checks import check
@@ -306,6 +308,12 @@ def progress(trial: Trial) -> Status:
     env_steps = max(episode.env_steps if episode else 0, metrics.env_steps if metrics else 0)
     used = ((env_steps, trial.train.steps), (episode.episode if episode else 0, trial.train.episodes))
     share = min(1.0, max(count / budget for count, budget in used if budget))
-    figures = ["scoring" if share == 1 else f"{env_steps:,} steps"]
+    figures = [_scoring(trial) if share == 1 else f"{env_steps:,} steps"]
     figures += [f"evaluation {evaluation.mean_return:.1f}"] if evaluation and evaluation.mean_return is not None else []
     return Status(trial.title, share, figures)
+
+
+def _scoring(trial: Trial) -> str:
+    """Return how long the trial has been scored: since training wrote its last evaluation."""
+    last = trial.directory / layout.FILES[Evaluated]
+    return f"scoring for {clock(max(0.0, time.time() - last.stat().st_mtime))}" if last.exists() else "scoring"

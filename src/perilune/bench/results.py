@@ -27,6 +27,7 @@ JSON_FILE, CSV_FILE = "scores.json", "scores.csv"
 NOTHING = "nothing"  # stands for a setting that one side lacks
 LARGEST = 2**26  # bytes of scores.json
 FEW = 5  # with fewer seeds, intervals are too narrow
+LEAST = 3  # with fewer seeds, equal algorithms often differ in every seed
 MOST_LISTED = 12  # differing settings in a comparison
 
 
@@ -253,6 +254,14 @@ def describe(result: Result, summary: Summary) -> str:
     return "\n".join([*lines, f"- best minus final: median {summary.fall:.1f}"])
 
 
+def few_seeds(seeds: int) -> str:
+    """Return the warning above a comparison with too few seeds per side."""
+    count = "1 seed" if seeds == 1 else f"{seeds} seeds"
+    if seeds < LEAST:
+        return f"{count} per side cannot show which side is better, however large the margin. Train at least {FEW}."
+    return f"{count} per side are too few: the intervals are too narrow to be reliable. Train at least {FEW}."
+
+
 def comparison_table(comparison: Comparison, *names: str) -> str:
     """Return the comparison of two results, called ``names``, as a Markdown table."""
     a, b = comparison.summaries
@@ -269,9 +278,9 @@ def comparison_table(comparison: Comparison, *names: str) -> str:
     listed = [f"{name} ({x!r} and {y!r})" for name, x, y in comparison.settings[:MOST_LISTED]]
     more = len(comparison.settings) - len(listed)
     listed += [f"and {more} more"] if more else []
-    lines = [markdown(header, rows), "", f"Settings that differ (A and B): {'; '.join(listed) or 'none'}."]
-    if min(a.seeds, b.seeds) < FEW:
-        lines.append(f"With fewer than {FEW} seeds per side, the intervals are too narrow to be reliable.")
+    few = min(a.seeds, b.seeds)
+    lines = [] if few >= FEW else [few_seeds(few), ""]
+    lines += [markdown(header, rows), "", f"Settings that differ (A and B): {'; '.join(listed) or 'none'}."]
     return "\n".join(lines)
 
 

@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CommandLineError as error:
         aside(str(error))
         sys.exit(2)
-    except (PeriluneError, OSError) as error:  # OSError: a full disk, for example
-        aside("\n".join([f"perilune: {error}", *getattr(error, "__notes__", ())]))
+    except (PeriluneError, OSError) as error:
+        aside("\n".join([f"perilune: {_words(error)}", *getattr(error, "__notes__", ())]))
         sys.exit(failed)
     except KeyboardInterrupt as error:
         kept = " All results so far are kept. Run the same command to resume." if arguments[:1] == ["bench"] else ""
@@ -62,6 +62,13 @@ def _notes(error: BaseException | None) -> list[str]:
             return list(notes)
         error = error.__context__
     return []
+
+
+def _words(error: PeriluneError | OSError) -> str:
+    """Return the message of an error. An OSError of Python itself is for example a full disk or a lack of rights."""
+    if isinstance(error, PeriluneError) or error.filename is None:
+        return str(error)
+    return f"{error.filename} cannot be accessed: {error.strerror}."
 
 
 def _run(arguments: list[str]) -> None:

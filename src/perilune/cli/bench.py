@@ -16,11 +16,14 @@ from perilune.bench import from_repository, learning, results, speed
 from perilune.cli.runs import show
 from perilune.cli.settings import choose
 from perilune.errors import ConfigError, MissingDependencyError, TrialError
+from perilune.viz.terminal import progress_bar
 
 
 def run_bench_speed(options: Namespace) -> None:
     """Measure the time of an update and, in a clone of the repository, of a training run."""
     measured: list[Any] = []
+    if options.steps < 1:
+        raise ConfigError("steps", options.steps, "a whole number >= 1")
     for result in itertools.chain(speed.update_speeds(), _training_speed(options)):
         measured.append(result)
         if not options.json:
@@ -72,7 +75,8 @@ def run_bench_learning(options: Namespace) -> None:
 def run_bench_compare(options: Namespace) -> None:
     """Compare two results of bench learning: the margin of A over B, and its uncertainty."""
     a, b = results.load(options.a), results.load(options.b)
-    comparison = results.compare(a, b, np.random.default_rng(0))
+    with progress_bar("perilune: comparing"):
+        comparison = results.compare(a, b, np.random.default_rng(0))
     names = str(options.a), str(options.b)
     content = {"a": names[0], "b": names[1], **results.plain(comparison)}
     show(options, content, results.comparison_table(comparison, *names))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from perilune.cli.parser import CommandLineError, assignment, number, whole
+from perilune.cli.parser import CommandLineError, assignment, named, number, path, whole
 
 Option = tuple[str, dict[str, Any]]  # name and keyword arguments of ArgumentParser.add_argument
 
@@ -24,14 +24,14 @@ class Command(NamedTuple):
     settings: bool = False
 
 
-def argument(name: str, metavar: str, text: str, convert: Callable[[str], Any] = Path, **how: Any) -> Option:
+def argument(name: str, metavar: str, text: str, convert: Callable[[str], Any] = path, **how: Any) -> Option:
     """Return a positional argument."""
     return name, {"metavar": metavar, "type": convert, "help": text, **how}
 
 
 def option(name: str, convert: Callable[[str], Any], default: Any, text: str, **how: Any) -> Option:
     """Return an option with a value. With the default SUPPRESS, the parsed options include it only if it is given."""
-    metavar = {whole: "N", number: "X", Path: "PATH", assignment: "NAME=VALUE"}.get(convert)
+    metavar = {whole: "N", number: "X", path: "PATH", assignment: "NAME=VALUE"}.get(convert)
     return name, {"type": convert, "default": default, "metavar": metavar, "help": text, **how}
 
 
@@ -65,7 +65,7 @@ COMMANDS = {
         "Train a DQN and record it in a run directory.",
         (
             option("--seed", whole, SUPPRESS, "Random seed (>= 0). Default: 0."),
-            option("--out", Path, None, "Run directory. Default: runs/ENV-seedN, or the next free name."),
+            option("--out", path, None, "Run directory. Default: runs/ENV-seedN, or the next free name."),
             flag("--overwrite", "Replace an existing run in the run directory."),
             *(QUIET, JSON, TENSORBOARD, ENV_KWARGS),
         ),
@@ -110,14 +110,14 @@ COMMANDS = {
     "plot": Command(
         "viewing",
         "Plot the learning curves of one or more runs, as PNG and SVG.",
-        (RUNS, option("--out", Path, None, "Output directory. Default: RUN/plots, or . for several runs.")),
+        (RUNS, option("--out", path, None, "Output directory. Default: RUN/plots, or . for several runs.")),
     ),
     "video": Command(
         "viewing",
         "Record a video of a trained agent. The agent acts greedily.",
         (
             *AGENT,
-            option("--out", Path, None, "Output file (.mp4 or .gif). Default: RUN/videos/CHECKPOINT.mp4, or FILE.mp4."),
+            option("--out", path, None, "Output file (.mp4 or .gif). Default: RUN/videos/CHECKPOINT.mp4, or FILE.mp4."),
             option("--episodes", whole, 1, "Episodes to play, one after the other (>= 1)."),
             flag("--overlay", "Show Q-values, the chosen action, the return so far and the outcome."),
             flag("--stages", "Show stages side by side: the untrained agent, two snapshots, and the best agent."),
@@ -130,7 +130,7 @@ COMMANDS = {
             RUNS,
             option(
                 "--out",
-                Path,
+                path,
                 None,
                 "Output file (.html or .htm). Default: RUN/report.html, or ./report.html for several runs.",
             ),
@@ -145,14 +145,14 @@ COMMANDS = {
             RUN,
             option("--x", str, None, "Observation on the horizontal axis, by name or index."),
             option("--y", str, None, "Observation on the vertical axis, by name or index."),
-            option("--out", Path, None, "Output directory. Default: RUN/maps."),
+            option("--out", path, None, "Output directory. Default: RUN/maps."),
         ),
     ),
     "play": Command(
         "viewing",
         "Play an environment yourself, alone or against an agent.",
         (
-            argument("env", "ENV", "ID of a Gymnasium environment.", str),
+            argument("env", "ENV", "ID of a Gymnasium environment.", named),
             argument(
                 "source",
                 "RUN_OR_FILE",
@@ -174,19 +174,19 @@ COMMANDS = {
                 "PROGRAM",
                 "Training program (FILE.py, FILE.ipynb or MODULE:CLASS), with its own arguments after --. Or "
                 "FILE:FACTORY, a function that returns an adapter.",
-                str,
+                named,
                 nargs="?",
                 default=None,
             ),
             option(
-                "--write-adapter", Path, None, "Also write an adapter for the agent of the program to this new file."
+                "--write-adapter", path, None, "Also write an adapter for the agent of the program to this new file."
             ),
-            option("--new", Path, None, "Write an adapter template with comments to this file and exit."),
+            option("--new", path, None, "Write an adapter template with comments to this file and exit."),
             option(
                 "--explain", str, None, "Explain this finding, such as td_target.mean, and exit.", metavar="FINDING"
             ),
-            option("--html", Path, None, "Also write the report to this HTML file, with pictures."),
-            option("--sarif", Path, None, "Also write the report to this SARIF file, for editors and code hosts."),
+            option("--html", path, None, "Also write the report to this HTML file, with pictures."),
+            option("--sarif", path, None, "Also write the report to this SARIF file, for editors and code hosts."),
             flag("--mcp", "Serve the doctor to a coding assistant over standard input and output, as MCP tools."),
             option("--budget", number, 60.0, "CPU time that the examination may use (> 0).", metavar="SECONDS"),
             option("--seed", whole, 0, "Seed for the factory (>= 0)."),
@@ -200,7 +200,7 @@ COMMANDS = {
             option("--seeds", whole, 10, "Number of seeds (>= 1)."),
             option("--first-seed", whole, 0, "First seed (>= 0)."),
             option("--jobs", whole, 1, "Seeds to train at the same time (>= 1)."),
-            option("--out", Path, None, "Directory of runs and results. Default: runs/bench/ENV[-PRESET]."),
+            option("--out", path, None, "Directory of runs and results. Default: runs/bench/ENV[-PRESET]."),
             option("--against", str, None, "Also train Stable-Baselines3 on the same seeds.", choices=("sb3",)),
             *(QUIET, JSON, ENV_KWARGS),
         ),
@@ -226,7 +226,7 @@ COMMANDS = {
         (
             option("--agents", str, (), "Reference agents. Default: all.", nargs="+", metavar="NAME"),
             option("--jobs", whole, 1, "Examinations to run at the same time (>= 1)."),
-            option("--out", Path, Path("runs", "bench", "doctor"), "Output directory."),
+            option("--out", path, Path("runs", "bench", "doctor"), "Output directory."),
             JSON,
         ),
     ),

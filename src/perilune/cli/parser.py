@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from perilune._utils import text as formatting
@@ -57,6 +58,9 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Return the options in ``arguments``. Raise CommandLineError if one is unknown, missing or malformed."""
+        given = [name for word in arguments if (name := word.partition("=")[0]) in self.options]
+        if twice := next((name for name in given if given.count(name) > 1), None):
+            self.error(f"{twice} is given {given.count(twice)} times, but it is allowed once")
         options, unknown = self.parse_known_args(arguments)
         if unknown:
             word = next((word for word in unknown if word.startswith("-")), unknown[0])
@@ -68,9 +72,14 @@ class Parser(argparse.ArgumentParser):
         """Raise CommandLineError."""
         message = re.sub(r"^argument (\S+?)(/\S+)?: ", r"\1: ", message)
         if found := re.fullmatch("the following arguments are required: (.+)", message):
-            message = f"{found[1]} {'are' if ',' in found[1] else 'is'} missing"
+            message = "; ".join(f"{name} is missing: {self._meaning(name)}" for name in found[1].split(", "))
         end = "" if message.endswith((".", "?")) else "."
         raise CommandLineError(f"{self.prog}: {message}{end} See {self.prog} --help.")
+
+    def _meaning(self, metavar: str) -> str:
+        """Return the help of a positional argument."""
+        text = next(action.help or "" for action in self._actions if action.metavar == metavar)
+        return text[:1].lower() + text[1:].rstrip(".")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -82,6 +91,20 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return a question that suggests the nearest ``known`` words, or an empty string."""
     found = formatting.nearest(word, known, most=2)
     return f" Did you mean {' or '.join(found)}?" if found else ""
+
+
+def named(text: str) -> str:
+    """Return ``text``, which must not be empty, as a variable of a shell script may be."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is invalid: expected a name, but the argument is empty")
+    return text
+
+
+def path(text: str) -> Path:
+    """Parse a path, which must not be empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is invalid: expected a path, but the argument is empty")
+    return Path(text)
 
 
 def whole(text: str) -> int:

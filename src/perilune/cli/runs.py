@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from perilune import envs
+from perilune._utils.blas import one_blas_thread
 from perilune._utils.console import aside, say
 from perilune._utils.text import number
 from perilune.api import DQN
 from perilune.envs.known import ENVIRONMENTS, presets
 from perilune.errors import FileFormatError, PeriluneError
 from perilune.runs import checkpoint, inspection, logs, manifest, weights
-from perilune.training.evaluation import ENDLESS
+from perilune.training.evaluation import ENDLESS, evaluate
 from perilune.training.events import Evaluated
+from perilune.viz.terminal import progress_bar
+
+DEPTH = 5  # of directories below DIR in which `list` looks for runs: BENCHMARK/ENV/sb3/seed-S in runs/
 
 
 def make_env(options: Namespace, env_id: str) -> envs.Env:
@@ -45,7 +49,10 @@ def show(options: Namespace, content: object, text: str) -> None:
 def run_evaluate(options: Namespace) -> None:
     """Evaluate a trained agent on fixed start states that training never uses."""
     dqn, run = load(options), options.source.is_dir()
-    result = dqn.evaluate(options.episodes, options.max_episode_steps)
+    with one_blas_thread(), progress_bar(f"perilune: evaluating {options.source}") as tell:
+        result = evaluate(
+            dqn.agent.greedy_action, dqn.env, options.episodes, max_episode_steps=options.max_episode_steps, tell=tell
+        )
     names = ("mean_return", "std_return", "min_return", "solved_share", "outcome_shares")
     content = {
         "environment": envs.name(dqn.env),
@@ -73,26 +80,34 @@ def run_evaluate(options: Namespace) -> None:
 def run_info(options: Namespace) -> None:
     """Show the counters, settings and machine of a run or weights file."""
     source = options.source if options.source.is_dir() else weights.weights_file(options.source)
-    found = inspection.describe(source)
+    with progress_bar(f"perilune: reading {source}"):
+        found = inspection.describe(source)
     show(options, found, "\n".join(inspection.summary(found, str(source))))
 
 
 def run_verify(options: Namespace) -> None:
     """Check that the files of a run are readable and match their checksums."""
-    run, findings = options.run, list(inspection.verify(options.run))
+    run = options.run
+    with progress_bar(f"perilune: checking {run}"):
+        findings = list(inspection.verify(run))
+    faults = [fault for _, fault in findings if fault is not None]
+    count = f"{len(faults)} of {len(findings)} files are damaged" if faults else f"all {len(findings)} checks passed"
+    say(f"{run}: {count}. Videos and images have no checksum and were not checked.\n")
     for path, fault in findings:
         name = "directories" if path == run else path.relative_to(run)
         say(f"{'OK     ' if fault is None else 'DAMAGED'}  {name}")
-    if faults := [fault for _, fault in findings if fault is not None]:
+    if faults:
         raise FileFormatError("\n  ".join([f"{run} is damaged", *faults]))
-    say(f"\nAll {len(findings)} checks passed. Videos and images have no checksum and were not checked.")
     if not checkpoint.paths(run):
         aside(f"perilune: {run} has no checkpoint, so it cannot be resumed.")
 
 
 def run_list(options: Namespace) -> None:
     """List runs, presets and known environments."""
-    runs = [_summary(path.parent) for path in sorted(options.path.rglob("config.json"))]
+    if options.path.exists():
+        next(options.path.iterdir(), None)  # raises if it is not a directory or cannot be read
+    paths = [path for depth in range(DEPTH) for path in options.path.glob("*/" * depth + "config.json")]
+    runs = [_summary(path.parent) for path in sorted(paths)]
     tuned = {name: vars(preset.train)["steps"] for name, preset in presets.available().items()}
     row = "  {run:<36}{environment:<20}{env_steps:>10,} steps  best {shown}"
     lines = [

@@ -21,7 +21,7 @@ from msgspec import Struct
 from perilune.agent import config as config_module
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import check_names
-from perilune.cli.parser import CommandLineError, Joined, Parser, layers, number, optional, pair, whole
+from perilune.cli.parser import CommandLineError, Joined, Parser, layers, named, number, optional, pair, path, whole
 from perilune.envs.known import presets
 from perilune.errors import FileFormatError, RunDirectoryError
 
@@ -61,6 +61,7 @@ def add_settings(parser: Parser) -> None:
     parser.add_argument(
         "env",
         metavar="ENV",
+        type=named,
         nargs="?",
         help="ID of a Gymnasium environment, such as LunarLander-v3 or my_module:MyEnv-v0.",
     )
@@ -74,7 +75,7 @@ def add_settings(parser: Parser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
-        type=Path,
+        type=path,
         help="Settings file (TOML), such as RUN/settings.toml. Options override its settings.",
     )
     docs = field_docs(TrainConfig) | field_docs(DQNConfig)

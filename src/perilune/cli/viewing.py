@@ -64,9 +64,11 @@ def run_plot(options: Namespace) -> None:
     out = options.out
     if out is not None and out.suffix.lower() in (".png", ".svg"):
         raise ConfigError("out", str(out), "a directory, for curves.png and curves.svg")
-    read, _ = _read("plot", options.runs)
-    out = out or (read[0].directory / "plots" if len(read) == 1 else Path())
-    for path in plots.curves(read).save(out, "curves"):
+    with terminal.progress_bar("perilune: plotting"):
+        read, _ = _read("plot", options.runs)
+        out = out or (read[0].directory / "plots" if len(read) == 1 else Path())
+        written = plots.curves(read).save(out, "curves")
+    for path in written:
         say(path)
 
 

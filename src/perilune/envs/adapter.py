@@ -33,6 +33,9 @@ RESET = (gym.wrappers.OrderEnforcing, gym.wrappers.TimeLimit, gym.wrappers.Flatt
 LARGEST_FLAT = 2**16  # entries of a flattened observation; the replay buffer stores two observations for every step
 
 
+ENVIRONMENT_ID = r"([\w.]+:)?([\w-]+/)*[\w.:-]*\w[\w.:-]*"
+
+
 def make(env_id: str, **kwargs: Any) -> Env:
     """Make an environment without rendering, which makes LunarLander three times as fast.
 
@@ -51,6 +54,10 @@ def make(env_id: str, **kwargs: Any) -> Env:
             f"environment {env_id!r} cannot be made: expected an ID, not a file. Pass {module}:ID, with the ID that "
             f"{module}.py registers, such as {module}:MyEnv-v0."
         )
+    if not re.fullmatch(ENVIRONMENT_ID, env_id):
+        raise UnsupportedEnvironmentError(
+            f"environment {env_id!r} cannot be made: expected an ID, such as LunarLander-v3 or my_module:MyEnv-v0."
+        )
     try:
         return _make(env_id, **kwargs)
     except gym.error.DependencyNotInstalled as error:
@@ -62,11 +69,25 @@ def make(env_id: str, **kwargs: Any) -> Env:
             f"{'' if ':' in env_id else f', or my_module:{env_id} if your module my_module registers it'}."
         ) from error
     except ImportError as error:
-        raise UnsupportedEnvironmentError(f"environment {env_id!r} cannot be made: {error}") from error
+        raise UnsupportedEnvironmentError(
+            f"environment {env_id!r} cannot be made: {_failed_import(env_id.partition(':')[0], error)}"
+        ) from error
     except (TypeError, ValueError) as error:
         if not kwargs:
             raise
         raise ConfigError("env_kwargs", kwargs, f"arguments of {env_id}; it raised: {error}") from error
+
+
+def _failed_import(module: str, error: ImportError) -> str:
+    """Explain why the module that registers an environment cannot be imported."""
+    cause = error.__cause__ or error.__context__ or error
+    missing_name = getattr(cause, "name", None)
+    if isinstance(cause, ModuleNotFoundError) and missing_name == module.partition(".")[0]:
+        return (
+            f"there is no module {missing_name!r}. Run the command in the directory that contains it, add this "
+            "directory to the environment variable PYTHONPATH, or install the package that has the module."
+        )
+    return f"importing the module {module!r} failed: {type(cause).__name__}: {safe_str(cause)}"
 
 
 def _make(what: str | EnvSpec, **kwargs: Any) -> Env:

@@ -86,10 +86,9 @@ def _try(read: Callable[[Path], Read], path: Path) -> Read | None:
 
 def summary(found: dict[str, Any], title: str) -> list[str]:
     """Return the result of ``describe`` as lines of text."""
-    lines = [f"{title}: {found['kind']} of {found['environment']}, seed {found['seed']}"]
+    lines = [f"{title}: {found['kind']} of {found['environment']}, seed {found['seed']}{_verdict(found)}"]
     counters, best, machine = found["counters"] or {}, found.get("best"), found.get("machine")
     rows = {
-        "status": found.get("state"),
         "error": found.get("error"),
         **{name.replace("_", " "): f"{count:,}" for name, count in counters.items()},
         "time": f"{found['seconds']:,.0f} s" if found.get("seconds") else None,
@@ -98,14 +97,22 @@ def summary(found: dict[str, Any], title: str) -> list[str]:
         "checkpoints": ", ".join(Path(name).stem.lstrip("0") or "0" for name in found.get("checkpoints", ())) or None,
         "size": f"{found['bytes'] / 2**20:,.1f} MiB",
         "machine": machine and ", ".join(f"{name} {machine[name]}" for name in MACHINE if name in machine),
-        "health": "no problems detected" if found.get("health") == [] else None,
     }
+    lines += [f"  {'problem':<28}{message}" for message in found.get("health", ())]
     lines += [f"  {name:<28}{value}" for name, value in rows.items() if value is not None]
-    lines += [f"  {'health':<28}{message}" for message in found.get("health", ())]
     for group in ("agent", "train"):
         if group in found:
             lines += [f"  {group}", *(f"    {name:<26}{value}" for name, value in found[group].items())]
     return lines
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    """Return the state of a run and whether it has problems, or an empty string for a weights file."""
+    if found["kind"] != "run":
+        return ""
+    problems = len(found["health"])
+    count = "no problems" if not problems else "1 problem" if problems == 1 else f"{problems} problems"
+    return f"\n  {found['state']}, {count}"
 
 
 class Finding(NamedTuple):

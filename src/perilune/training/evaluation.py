@@ -83,6 +83,7 @@ def evaluate(
     first_seed: int = SCORE_SEEDS,
     max_episode_steps: int | None = None,
     show: Callable[[Timestep], object] | None = None,
+    tell: Callable[[int, int], object] | None = None,
 ) -> Evaluation:
     """Play episodes with a policy and return the results.
 
@@ -93,6 +94,7 @@ def evaluate(
         first_seed: episode i starts from ``env.reset(seed=first_seed + i)``.
         max_episode_steps: step limit, >= 1. By default, the limit of the environment, or 10,000 if it has none.
         show: function that is called with every time step and its image.
+        tell: function that is called after each episode with the number of played and of all episodes.
 
     Returns:
         The results.
@@ -110,6 +112,8 @@ def evaluate(
             if show is not None:
                 show(timestep)
         ends.append(timestep)
+        if tell is not None:
+            tell(episode + 1, episodes)
     labels = lookup(envs.name(env)).outcome_labels or None
     return Evaluation(
         returns=tuple(end.reward for end in ends),

@@ -172,25 +172,37 @@ def _rows(states: Sequence[Status], width: int) -> Table:
 
 @contextmanager
 def progress_bar(words: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error.
+    """Show a progress bar on standard error, or plain lines if it is not a terminal and the work takes long.
 
     Args:
-        words: Text next to the bar. If standard error is not a terminal, only this text is printed, once.
+        words: Text next to the bar.
 
     Yields:
-        A function that takes the completed and the total amount.
+        A function that takes the completed and the total amount. Before the first call, the bar has no end.
     """
     from rich.markup import escape  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
     console = _console()
     if not _interactive(console):
-        _say(console, words)
-        yield lambda count, total: None
+        yield _plain_progress(words, console)
         return
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(escape(words), total=None)
         yield lambda count, total: bar.update(task, completed=count, total=total)
+
+
+def _plain_progress(words: str, console: Console) -> Callable[[int, int], None]:
+    started, shown = time.perf_counter(), 0.0
+
+    def tell(count: int, total: int) -> None:
+        nonlocal shown
+        elapsed = time.perf_counter() - started
+        if elapsed - shown >= max(PLAIN_SECONDS, elapsed / 20):
+            shown = elapsed
+            _say(console, f"{words}  {count / total:4.0%}")
+
+    return tell
 
 
 def _console() -> Console:

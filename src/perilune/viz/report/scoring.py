@@ -21,6 +21,7 @@ from perilune.runs.layout import WEIGHTS
 from perilune.runs.logs import Run
 from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, read_score
 from perilune.training.evaluation import Evaluation, evaluate, greedy_limit
+from perilune.viz.terminal import progress_bar
 
 MIN_EPISODES = 10  # for an interval; with fewer episodes, the bootstrap interval is far too narrow
 
@@ -118,8 +119,8 @@ def _play(run: Run, episodes: int, say: Callable[[str], object], env: str) -> li
         agent, _, made = weights.load_with_env(path, env or None)
         say(f"{run.directory.name}: {episodes} greedy episode{'s' if episodes > 1 else ''} of the {name} weights")
         limit = greedy_limit(made, build(TrainConfig, run.config["train"]))
-        with one_blas_thread():
-            evaluation = evaluate(agent.greedy_action, made, episodes, max_episode_steps=limit)
+        with one_blas_thread(), progress_bar(f"perilune: scoring {run.directory.name}") as tell:
+            evaluation = evaluate(agent.greedy_action, made, episodes, max_episode_steps=limit, tell=tell)
         made.close()
         mean = interval(partial(np.mean, axis=-1), evaluation.returns, MIN_EPISODES)
         scores.append(WeightsScore(name, mean, episodes, evaluation))
