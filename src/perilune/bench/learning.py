@@ -232,7 +232,8 @@ def _prepare(trials: Sequence[Trial]) -> None:
     for parent in {trial.directory.parent for trial in trials}:
         with files.reported("written", parent):
             parent.mkdir(parents=True, exist_ok=True)
-            (parent / MARK).touch()
+        if not (parent / MARK).exists():
+            files.write(parent / MARK)
 
 
 def _run(trial: Trial) -> None:

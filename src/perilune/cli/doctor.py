@@ -17,6 +17,7 @@ from perilune.doctor.examination import require_budget
 from perilune.doctor.isolation import examine_file
 from perilune.doctor.loading import names_factory, require_new, write_adapter
 from perilune.errors import ConfigError, ExaminationError
+from perilune.runs.files import check_regular
 
 
 def run_doctor(options: Namespace) -> None:
@@ -37,6 +38,7 @@ def run_doctor(options: Namespace) -> None:
     for kind, path in files.items():
         if path.is_dir() or not path.parent.is_dir():
             raise ConfigError(kind, str(path), "a file in an existing directory")
+        check_regular(path)  # before the examination
     require_budget(options.budget)
     arguments = None if names_factory(options.agent) else options.arguments  # an invalid name is an error of usage
     if arguments is None and (options.arguments or options.write_adapter):

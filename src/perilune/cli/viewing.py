@@ -122,6 +122,7 @@ def run_report(options: Namespace) -> None:
     out = options.out or (read[0].directory if len(read) == 1 else Path()) / "report.html"
     if out.is_dir():  # check before playing episodes
         raise ConfigError("out", str(out), "a file, not a directory")
+    files.check_regular(out)
     with files.reported("written", out):
         out.parent.mkdir(parents=True, exist_ok=True)
     write_report(read, out, options.episodes, _log, env=options.env, skipped=skipped)

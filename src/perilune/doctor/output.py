@@ -11,6 +11,7 @@ from perilune.doctor import catalogue, pictures
 from perilune.doctor.report import Points, Report, Spread
 from perilune.doctor.sarif import as_sarif
 from perilune.errors import MissingDependencyError
+from perilune.runs import files
 from perilune.viz.report.templates import render
 
 COLORS = {
@@ -76,11 +77,11 @@ def explain(name: str, file: IO[str]) -> None:
     console.print(Markdown(catalogue.explanation(name), code_theme="ansi_light"))
 
 
-def write_files(report: Report, files: Mapping[str, Path], agent: str) -> None:
-    """Write ``report`` of ``agent`` to files, given by their kind, "html" or "sarif". Raise OSError if it cannot."""
-    for kind, path in files.items():
+def write_files(report: Report, paths: Mapping[str, Path], agent: str) -> None:
+    """Write ``report`` of ``agent`` to files, given by their kind, "html" or "sarif"."""
+    for kind, path in paths.items():
         text = page(report, agent) if kind == "html" else json.dumps(as_sarif(report, agent), indent=2) + "\n"
-        path.write_text(text, encoding="utf-8")
+        files.write(path, text.encode())
 
 
 def page(report: Report, agent: str) -> str:

@@ -22,7 +22,7 @@ from perilune.agent.factory import least_weights
 from perilune.agent.state import AgentState
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, PeriluneWarning, RunDirectoryError, ShapeError
 from perilune.runs import archive, files, manifest
-from perilune.runs.layout import WEIGHTS
+from perilune.runs.layout import WEIGHTS, check_links
 from perilune.runs.logs import LogState
 from perilune.runs.manifest import Setup
 from perilune.training.progress import TrainingProgress
@@ -157,6 +157,7 @@ def load(path: Path, agent: Agent | None = None) -> tuple[Checkpoint, Agent]:
 
 def latest(directory: Path) -> tuple[Checkpoint, Agent]:
     """Load the newest undamaged checkpoint of a run. Warn about damaged ones."""
+    check_links(directory)
     there = paths(directory)
     for path in reversed(there):
         try:

@@ -1,7 +1,8 @@
 """Access files safely: write atomically, and read a limited size without following links or waiting for pipes.
 
-The functions raise ``RunDirectoryError`` if the system cannot read or write a file, and ``FileFormatError`` if a file
-is a link, not a regular file, too large, or damaged.
+All other modules of Perilune that write files do so with this module. The functions raise ``RunDirectoryError`` if the
+system cannot read or write a file, and ``FileFormatError`` if a file is a link, not a regular file, too large, or
+damaged.
 """
 
 from __future__ import annotations
@@ -23,30 +24,63 @@ PARTIAL = ".partial"  # suffix of an unfinished file
 LARGEST_JSON = 2**20  # bytes; the default limit of a JSON file
 PART = 512  # the limit allows one object, list or string per this many bytes; decoded, each takes about 100 bytes
 PIECE = 2**20  # bytes read at a time
+MARKS = ("config.json", "best.safetensors", "final.safetensors")  # a directory with one of these may be a run
+JUNCTION = 0xA0000003  # st_reparse_tag of a directory junction; the constant of the stat module exists only on Windows
 
 
-def write(path: Path, *content: bytes | memoryview) -> None:
-    """Write ``content`` to ``path`` atomically: an existing file remains until the new one is completely on disk."""
-    partial = path.with_name(path.name + PARTIAL)
-    # O_NOFOLLOW: another user may have put a link here.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    try:
+class NewFile:
+    """A file that is being written. An existing file of this name remains until the new one is complete.
+
+    Attributes:
+        path: the file.
+        file: binary file object to write to.
+
+    Raises:
+        RunDirectoryError: the file cannot be written.
+        FileFormatError: ``path`` exists and is a link or not a regular file, or its directory is a link in a run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        check_regular(path)
+        self.path = path
+        self._partial = path.with_name(path.name + PARTIAL)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # O_EXCL does not follow links
         with reported("written", path):
-            with os.fdopen(os.open(partial, flags, 0o666), "wb") as file:
-                for part in content:
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
+            self._partial.unlink(missing_ok=True)
+            self.file = os.fdopen(os.open(self._partial, flags, 0o666), "wb")
+
+    def finish(self) -> None:
+        """Flush the file to disk and rename it to its path."""
+        with reported("written", self.path):
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.close()
+            self._partial.replace(self.path)
             if os.name != "nt":  # Windows flushes directories itself
-                directory = os.open(path.parent, os.O_RDONLY)
+                directory = os.open(self.path.parent, os.O_RDONLY)
                 try:
                     os.fsync(directory)
                 finally:
                     os.close(directory)
-    finally:
+
+    def discard(self) -> None:
+        """Delete the file unless it is finished. Ignore errors, because they would hide the original error."""
         with suppress(OSError):
-            partial.unlink(missing_ok=True)
+            self.file.close()
+        with suppress(OSError):
+            self._partial.unlink(missing_ok=True)
+
+
+def write(path: Path, *content: bytes | memoryview) -> None:
+    """Write ``content`` to ``path`` atomically: an existing file remains until the new one is completely on disk."""
+    new = NewFile(path)
+    try:
+        with reported("written", path):
+            for part in content:
+                new.file.write(part)
+        new.finish()
+    finally:
+        new.discard()
 
 
 def write_json(path: Path, value: object) -> None:
@@ -54,20 +88,69 @@ def write_json(path: Path, value: object) -> None:
     write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
+def is_link(path: Path) -> bool:
+    """Return whether ``path`` is a symbolic link or, on Windows, a junction."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) == JUNCTION
+
+
+def check_regular(path: Path) -> None:
+    """Raise FileFormatError if ``path`` exists and is not a regular file, or if a run contains its directory as a link.
+
+    A link in a run from another person could lead to any file of the user. Links above the run are allowed.
+    """
+    folder = path.parent
+    is_in_run = is_link(folder) and any(os.path.lexists(folder.parent / name) for name in MARKS)
+    for link in (folder, path) if is_in_run else (path,):
+        if is_link(link):
+            raise FileFormatError(f"{link} is a link. Replace it with its target: files of a run must not be links.")
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise FileFormatError(f"{path} is not a regular file")
+
+
+def check_own(path: Path, status: os.stat_result) -> None:
+    """Raise FileFormatError if ``path``, with this status, has another name, because a change would affect both."""
+    if status.st_nlink > 1:
+        raise FileFormatError(f"{path} is a hard link: changes would affect another file. Replace it with a copy.")
+
+
 @contextmanager
 def opened(path: Path, mode: str = "rb") -> Iterator[IO[bytes]]:
-    """Open an existing regular file in binary mode. Refuse links, pipes and devices."""
-    flags = (os.O_RDONLY if mode == "rb" else os.O_RDWR) | getattr(os, "O_BINARY", 0)
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # opening a pipe would block
-    if path.is_symlink():
-        raise FileFormatError(f"{path} is a link. Replace it with its target: files of a run must not be links.")
-    with reported("read", path):
-        descriptor = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a directory cannot become a file object
-        os.close(descriptor)
-        raise FileFormatError(f"{path} is not a regular file")
-    with reported("read" if mode == "rb" else "written", path), os.fdopen(descriptor, mode) as file:
+    """Open an existing regular file in binary mode. Refuse links, pipes and devices.
+
+    Args:
+        path: the file.
+        mode: "rb" to read, or "r+b" to read and write.
+    """
+    verb = "read" if mode == "rb" else "written"
+    with reported(verb, path), _open(path, os.O_RDONLY if mode == "rb" else os.O_RDWR, mode) as file:
         yield file
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """Open a regular file in binary mode for reading and appending. Create it if it does not exist."""
+    with reported("written", path):
+        return _open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, "a+b")
+
+
+def _open(path: Path, flags: int, mode: str) -> IO[bytes]:
+    check_regular(path)
+    # Another process may have put a link or a pipe here after the check. Opening a pipe would block.
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileFormatError(f"{path} is not a regular file")
+        if mode != "rb":
+            check_own(path, status)
+        return os.fdopen(descriptor, mode)
+    except PeriluneError:
+        os.close(descriptor)
+        raise
 
 
 def read(path: Path, largest: int) -> bytes:

@@ -19,7 +19,8 @@ FILES: dict[type[NamedTuple], str] = {
 }
 WEIGHTS = {"best": "best.safetensors", "final": "final.safetensors"}
 LOCK, OWNER = ".lock", "owner.json"
-PARTIAL = tuple(f"{folder}*{files.PARTIAL}" for folder in ("", "videos/", "snapshots/", "checkpoints/"))
+DIRECTORIES = ("plots", "videos", "maps", "tensorboard", "snapshots", "checkpoints")
+PARTIAL = tuple(f"{folder}*{files.PARTIAL}" for folder in ("", *(f"{name}/" for name in DIRECTORIES)))
 RUN_FILES = (
     *(
         "host.json",
@@ -38,7 +39,6 @@ RUN_FILES = (
     *PARTIAL,
     "config.json",  # removed last, so that a partly removed run still counts as a run
 )
-DIRECTORIES = ("plots", "videos", "maps", "tensorboard", "snapshots", "checkpoints")
 
 
 def resume_command(directory: Path) -> str:
@@ -82,13 +82,18 @@ def create(directory: Path, overwrite: bool = False) -> None:
 
 def sweep(directory: Path) -> None:
     """Remove unfinished files that a killed process left behind."""
-    for pattern in PARTIAL:
-        for path in directory.glob(pattern):
-            path.unlink(missing_ok=True)
+    with files.reported("written", directory):
+        for pattern in PARTIAL:
+            for path in directory.glob(pattern):
+                path.unlink(missing_ok=True)
 
 
 def check_links(directory: Path) -> None:
-    """Raise FileFormatError if the run contains a link, because writing to it would change a file outside the run."""
-    for name in (*DIRECTORIES, LOCK, *(pattern for pattern in RUN_FILES if "*" not in pattern)):
-        if (directory / name).is_symlink():
+    """Raise FileFormatError if the run contains a link, pipe or device, because writing could harm other files."""
+    for name in DIRECTORIES:
+        if files.is_link(directory / name):
             raise FileFormatError(f"{directory / name} is a link. Replace it with its target.")
+    for name in (LOCK, *(pattern for pattern in RUN_FILES if "*" not in pattern)):
+        files.check_regular(directory / name)
+    if (lock := directory / LOCK).exists():  # older versions of filelock empty the file
+        files.check_own(lock, lock.lstat())

@@ -73,8 +73,7 @@ class LogWriter(AbstractContextManager["LogWriter"]):
         known = {log.name: log for log in logs}
         self._directory = directory
         self._digests = {name: _truncate(directory / name, known.get(name)) for name in FILES.values()}
-        with files.reported("written", directory):
-            self._files = {name: (directory / name).open("a+b") for name in FILES.values()}
+        self._files = {name: files.open_log(directory / name) for name in FILES.values()}
 
     def write(self, event: Event) -> None:
         """Append an event if its type is logged. A number that is not finite becomes null.
@@ -118,8 +117,7 @@ class LogWriter(AbstractContextManager["LogWriter"]):
             content = file.read()
         files.write(path, content)
         file.close()
-        with files.reported("written", path):
-            self._files[name] = path.open("a+b")
+        self._files[name] = files.open_log(path)
         message = f"{path} was removed or replaced during training. Perilune has restored it."
         warnings.warn(message, PeriluneWarning, stacklevel=2)
 
@@ -156,7 +154,7 @@ def _truncate(path: Path, log: LogState | None) -> hashlib._Hash:
     try:
         sha256 = check_start(path, log)
     except (FileFormatError, RunDirectoryError) as error:
-        if path.is_symlink():
+        if files.is_link(path):
             raise
         raise type(error)(
             f"{error}. This run cannot be resumed without this log. Restore it, or start a new run from the weights "

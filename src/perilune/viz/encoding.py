@@ -13,6 +13,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune._utils.extras import missing
 from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError
+from perilune.runs import files
 
 SMALL_FPS = 17  # maximum frame rate of a small format
 
@@ -68,17 +69,17 @@ class VideoWriter:
         ConfigError: The name does not end in .mp4 or .gif.
         MissingDependencyError: PyAV or its codec is not installed.
         RunDirectoryError: The file cannot be written.
+        FileFormatError: ``path`` is a link or not a regular file.
     """
 
     def __init__(self, path: Path, fps: int | Fraction) -> None:
         self.path = path
-        self._partial = path.with_name(path.name + ".partial")
         self._format = form = format_of(path)
         self._av = check_codec(form)
         with self._located():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._partial.touch()
-        self._container = self._av.open(str(self._partial), "w", format=path.suffix[1:])
+        self._new = files.NewFile(path)
+        self._container = self._av.open(self._new.file, "w", format=path.suffix[1:])
         self._stream = self._container.add_stream(form.codec, rate=fps, options=form.options)
         self._stream.pix_fmt = form.pixels
         self._pixels: Callable[[Array], Array | tuple[Array, Array]] | None = None
@@ -100,14 +101,13 @@ class VideoWriter:
         with self._located():
             self._container.mux(self._stream.encode(None))
             self._container.close()
-            self._partial.replace(self.path)
+        self._new.finish()
 
     def discard(self) -> None:
         """Delete an incomplete file. Ignore errors, because they would hide the original error."""
         with suppress(OSError, self._av.FFmpegError):
             self._container.close()
-        with suppress(OSError):
-            self._partial.unlink(missing_ok=True)
+        self._new.discard()
 
     def __enter__(self) -> Self:
         return self

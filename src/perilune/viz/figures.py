@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -13,7 +14,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune._utils.extras import missing
 from perilune._utils.text import printable
-from perilune.errors import RunDirectoryError
+from perilune.runs import files
 
 # Okabe and Ito's colors, which color-blind readers can tell apart. After six runs, the line style changes.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -60,10 +61,9 @@ def save_image(image: Array, path: Path) -> None:
     matplotlib_figure(1, 1)  # raises if matplotlib is missing
     from matplotlib.image import imsave  # noqa: PLC0415
 
-    try:
-        imsave(path, image)
-    except OSError as error:
-        raise RunDirectoryError(f"the picture {path} cannot be written: {error.strerror or error}") from error
+    buffer = io.BytesIO()
+    imsave(buffer, image, format="png")
+    files.write(path, buffer.getvalue())
 
 
 def marker(points: Sequence[Any] | Array) -> str:

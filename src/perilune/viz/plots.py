@@ -14,7 +14,7 @@ from perilune._utils.arrays import Array
 from perilune._utils.statistics import moving_average
 from perilune._utils.text import printable
 from perilune.envs.known import lookup
-from perilune.errors import RunDirectoryError
+from perilune.runs import files
 from perilune.runs.logs import Run
 from perilune.training.events import Episode
 from perilune.viz import figures
@@ -79,12 +79,10 @@ class Picture:
             RunDirectoryError: A file cannot be written.
         """
         paths = [directory / f"{name}.png", directory / f"{name}.svg"]
-        try:
+        with files.reported("written", directory):
             directory.mkdir(parents=True, exist_ok=True)
-            for path in paths:
-                path.write_bytes(self.encoded(path.suffix[1:], 150))
-        except OSError as error:
-            raise RunDirectoryError(f"pictures cannot be written to {directory}: {error.strerror or error}") from error
+        for path in paths:
+            files.write(path, self.encoded(path.suffix[1:], 150))
         return paths
 
 

@@ -7,6 +7,7 @@ a checkpoint could be ahead of the event file, and disk errors would be lost.
 from __future__ import annotations
 
 import io
+import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -102,8 +103,8 @@ def event_file(
     with files.reported("written", target):
         target.mkdir(exist_ok=True)
         before = set(target.iterdir())
-        # Make the suffix unique, because two files may be created in the same second.
-        writer = EventsWriter(str(target / "events"), f".{len(before)}")
+        # The suffix is random: the library follows links, so nobody must be able to put one at this path.
+        writer = EventsWriter(str(target / "events"), f".{secrets.token_hex(8)}")
         (path,) = set(target.iterdir()) - before
         began = path.stat().st_mtime - time.perf_counter()  # wall-clock time, for TensorBoard
     try:

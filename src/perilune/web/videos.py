@@ -71,7 +71,7 @@ def video_info(video: Video, episodes: Table, evaluations: Table) -> dict[str, o
     """Return the description of a video for the page. Unknown values are None."""
     stem = video.path.stem
     timesteps = telemetry.path_of(video.path)
-    has_telemetry = timesteps.is_file() and not timesteps.is_symlink()
+    has_telemetry = timesteps.is_file() and not files.is_link(timesteps)
     env_steps = reward = outcome = None
     if video.episode is not None:
         rows = (episodes.columns["episode"] == video.episode).nonzero()[0]
@@ -134,4 +134,4 @@ def telemetry_columns(video: Video, environment: str) -> dict[str, object]:
 
 def is_directory(path: Path) -> bool:
     """Return whether ``path`` is a directory, and not a link to one."""
-    return path.is_dir() and not path.is_symlink()
+    return path.is_dir() and not files.is_link(path)

@@ -223,8 +223,8 @@ def find_runs(root: Path) -> tuple[list[Path], str | None]:
         if searched >= MAX_DIRECTORIES or len(runs) >= MAX_RUNS:
             return runs, f"The search stopped after {MAX_DIRECTORIES:,} directories or {MAX_RUNS:,} runs."
         directory = Path(name)
-        below[:] = [one for one in below if not one.startswith(".") and not (directory / one).is_symlink()]
-        if "config.json" in found and not (directory / "config.json").is_symlink():
+        below[:] = [one for one in below if not one.startswith(".") and not files.is_link(directory / one)]
+        if "config.json" in found and not files.is_link(directory / "config.json"):
             runs.append(directory)
             below.clear()
         elif len(directory.relative_to(root).parts) == MAX_DEPTH:

@@ -1,0 +1,167 @@
+"""Run directories with links, pipes and devices in place of files, files that take much time, and hostile requests.
+
+``make torture`` also runs the long versions.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fixtures_runs import TinyRun
+from perilune import cli
+from perilune.errors import FileFormatError
+from perilune.runs import files, layout
+from perilune.viz.encoding import VideoWriter
+
+LONG = pytest.mark.long
+
+
+@contextmanager
+def deadline(seconds: int = 120) -> Iterator[None]:
+    """Raise TimeoutError in the block if it hangs."""
+
+    def expired(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# Links, pipes and devices
+
+
+OBSTACLES: dict[str, Callable[[Path, Path], None]] = {
+    "link": lambda path, victim: path.symlink_to(victim),
+    "dangling": lambda path, victim: path.symlink_to(victim.with_name("new")),
+    "hard": lambda path, victim: path.hardlink_to(victim),
+    "pipe": lambda path, _: os.mkfifo(path),
+    "device": lambda path, _: path.symlink_to("/dev/full"),
+}
+# Every command that writes to a run by default, and the files that it writes.
+COMMANDS = {
+    "plot": ("plots/curves.png", "plots/curves.svg"),
+    "report --episodes 0": ("report.html",),
+    "video --max-episode-steps 2": ("videos/best.mp4", "videos/best.jsonl"),
+    "video --overlay --max-episode-steps 2": ("videos/best-overlay.mp4", "videos/best-overlay.jsonl"),
+    "video --stages --max-episode-steps 2": ("videos/stages.mp4",),
+    "maps": ("maps/values.png", "maps/weights.svg"),
+    "resume --episodes 1 --tensorboard --video-every 1": (
+        *(layout.LOCK, layout.OWNER, "config.json", "host.json", *layout.FILES.values(), *layout.WEIGHTS.values()),
+        *("initial_state.png", "plots/curves.png", "videos/best.mp4", "videos/episode-00005.mp4"),
+        *("snapshots/00003.safetensors", "checkpoints/000000000110.safetensors"),
+    ),
+}
+
+
+class Attacked:
+    """A copy of a run beside files that no command may change."""
+
+    def __init__(self, source: Path, place: Path) -> None:
+        self.run, self.victim = place / "run", place / "outside" / "victim"
+        shutil.copytree(source, self.run)
+        shutil.copytree(self.run, self.victim.parent / "copy")
+        self.victim.write_bytes(b"years of work")
+        self.before = self.outside()
+
+    def outside(self) -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in self.victim.parent.rglob("*") if path.is_file()}
+
+    def replace(self, name: str, obstacle: str) -> None:
+        """Put an obstacle, or a link to the copy of a directory, in place of a file or directory of the run."""
+        path = self.run / name
+        path.parent.mkdir(exist_ok=True)
+        if name in layout.DIRECTORIES:
+            shutil.rmtree(path, ignore_errors=True)
+            path.symlink_to(self.victim.parent / "copy" / name, target_is_directory=True)
+            (self.victim.parent / "copy" / name).mkdir(exist_ok=True)
+        else:
+            path.unlink(missing_ok=True)
+            OBSTACLES[obstacle](path, self.victim)
+
+    def check(self, command: str, capsys: pytest.CaptureFixture[str]) -> int:
+        """Run a command. Check that nothing outside the run changed, and return the exit status."""
+        status = 0
+        with deadline():
+            try:
+                cli.main([*command.split(), str(self.run)])
+            except SystemExit as stopped:
+                status = int(stopped.code or 0)
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        assert status in {0, 1}, error
+        assert self.outside() == self.before
+        return status
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("video --max")])
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_commands_write_nothing_outside_the_run(
+    tiny_run: TinyRun, tmp_path: Path, command: str, obstacle: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attacked = Attacked(tiny_run.history.directory, tmp_path)
+    video, steps = COMMANDS[command]
+    attacked.replace(f"{video}{files.PARTIAL}", obstacle)
+    assert attacked.check(command, capsys) == 0  # an unfinished file is removed
+    assert video in {path.relative_to(attacked.run).as_posix() for path in attacked.run.rglob("*.mp4")}
+    attacked.replace(steps, obstacle)
+    assert attacked.check(command, capsys) == (obstacle != "hard")  # the new file replaces the link
+    attacked.replace("videos", "link")
+    assert attacked.check(command, capsys) == 1
+
+
+@LONG
+@pytest.mark.filterwarnings("ignore::perilune.errors.PeriluneWarning")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_writes_outside_the_run(
+    tiny_run: TinyRun, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [name for file in COMMANDS[command] for name in (file, f"{file}{files.PARTIAL}")]
+    attacks = [(name, obstacle) for name in names for obstacle in OBSTACLES]
+    attacks += [(name, "link") for name in layout.DIRECTORIES]
+    for number, (name, obstacle) in enumerate(attacks):
+        attacked = Attacked(tiny_run.history.directory, tmp_path / str(number))
+        attacked.replace(name, obstacle)
+        attacked.check(command, capsys)
+        shutil.rmtree(tmp_path / str(number))
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_only_regular_files_are_read_and_written(tmp_path: Path, obstacle: str) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "name.mp4"
+    victim.write_bytes(b"years of work")
+    OBSTACLES[obstacle](path, victim)
+    accesses: list[Callable[[], object]] = [lambda: files.open_log(path), lambda: files.opened(path, "r+b").__enter__()]
+    if obstacle != "hard":  # reading is harmless, and a new file replaces the link
+        accesses += [lambda: files.read(path, 100), lambda: files.write(path, b"x"), lambda: VideoWriter(path, 1)]
+    for access in accesses:
+        with deadline(), pytest.raises(FileFormatError, match=r"is a link|is not a regular file|is a hard link"):
+            access()
+    assert (victim.read_bytes(), (tmp_path / "new").exists()) == (b"years of work", False)
+
+
+def test_directories_of_a_run_may_not_be_links(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    path = tmp_path / "run" / "plots" / "curves.png"
+    path.parent.parent.mkdir()
+    path.parent.symlink_to(tmp_path / "outside")
+    files.write(path, b"mine")  # not a run
+    for mark in files.MARKS:
+        (tmp_path / "run" / mark).symlink_to("missing")
+        with pytest.raises(FileFormatError, match="plots is a link"):
+            files.write(path, b"x")
+        with pytest.raises(FileFormatError, match="plots is a link"):
+            files.read(path, 100)
+        (tmp_path / "run" / mark).unlink()
+    assert path.read_bytes() == b"mine"
