@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import perilune
 from fixtures_runs import TinyRun
 from perilune import cli
 from perilune.errors import FileFormatError
@@ -21,6 +24,7 @@ from perilune.runs import files, layout
 from perilune.viz.encoding import VideoWriter
 
 LONG = pytest.mark.long
+ROOT = Path(perilune.__file__).parent
 
 
 @contextmanager
@@ -165,3 +169,30 @@ def test_directories_of_a_run_may_not_be_links(tmp_path: Path) -> None:
             files.read(path, 100)
         (tmp_path / "run" / mark).unlink()
     assert path.read_bytes() == b"mine"
+
+
+WRITERS = {"write_text", "write_bytes", "touch", "mkstemp", "NamedTemporaryFile", "copyfile", "imsave", "savefig"}
+
+
+def writes(path: Path) -> bool:
+    """Return whether a module opens files to write, or calls a function that does, except to a buffer in memory."""
+    text = path.read_text(encoding="utf-8")
+    if not re.search(rf"open|{'|'.join(WRITERS)}", text):
+        return False
+    for call in ast.walk(ast.parse(text)):
+        name = getattr(call.func, "attr", getattr(call.func, "id", "")) if isinstance(call, ast.Call) else ""
+        if name not in WRITERS | {"open", "fdopen"}:
+            continue
+        values = [ast.unparse(value) for value in (*call.args, *(word.value for word in call.keywords))]
+        is_mode = any(re.fullmatch(r"'[rbt]*[wax+][bt+]*'", value) for value in values)
+        if is_mode or (name in WRITERS and values[:1] != ["buffer"]):
+            return True
+    return False
+
+
+def test_one_module_writes_all_files() -> None:
+    found = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if writes(path)}
+    # The others write to the null device, to an open file, to a new file, or in the process of an examined program.
+    allowed = {"cli/__init__.py", "doctor/examination.py", "viz/encoding.py", "doctor/loading.py"}
+    doctor = {"doctor/isolation.py", "doctor/program/files.py", "doctor/program/examine.py"}
+    assert found == {"runs/files.py", *allowed, *doctor}

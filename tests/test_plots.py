@@ -231,7 +231,7 @@ def test_curves_do_not_use_pyplot() -> None:
 
 def test_error_names_the_unwritable_figure_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunDirectoryError, match=f"cannot be written to {tmp_path / 'file' / 'plots'}"):
+    with pytest.raises(RunDirectoryError, match=f"{tmp_path / 'file' / 'plots'} cannot be written"):
         curves([made_up_run(learning(5))]).save(tmp_path / "file" / "plots", "curves")
 
 

@@ -121,7 +121,7 @@ def test_failed_save_names_the_path_and_leaves_no_file(tmp_path: Path, saved: Pa
     assert [path.name for path in saved.parent.iterdir()] == ["agent.safetensors"]
     saved.unlink()
     saved.mkdir()  # a file cannot replace it
-    with pytest.raises(RunDirectoryError, match=r"agent\.safetensors cannot be written"):
+    with pytest.raises(FileFormatError, match=r"agent\.safetensors is not a regular file"):
         save_weights(saved, trained(), "CartPole-v1")
     assert list(tmp_path.rglob("*")) == [saved]
     (tmp_path / "file").touch()
