@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +19,8 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 import perilune
 from fixtures_runs import TinyRun, episode
@@ -24,9 +28,10 @@ from fixtures_watch import served
 from perilune import cli
 from perilune._utils.extras import install_command
 from perilune.errors import ConfigError, PortError, RunDirectoryError
+from perilune.web import server as web_server
 from perilune.web.app import create_app
 from perilune.web.guard import HEADERS
-from perilune.web.server import listen, serve
+from perilune.web.server import Connection, listen, serve
 
 TIMEOUT = 300  # seconds; exceeded only if the server hangs
 
@@ -123,6 +128,31 @@ def test_other_origins_are_refused(server: Server) -> None:
         assert "only requests from its own page" in json.loads(body)["error"]
 
 
+def test_requests_of_other_sites_without_origin_are_refused(server: Server) -> None:
+    def status(path: str, *values: str) -> int:
+        names = ("Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
+        headers = [f"{name}: {value}" for name, value in zip(names, values, strict=False)]
+        return server.send(request(f"localhost:{server.port}", *headers, path=path))[0]
+
+    paths = ("/", "/api/runs", "/api/events", "/static/page.js", "/video?id=one&name=best.mp4")
+    for path, site in itertools.product(
+        paths, ("cross-site", "same-site", "", "Cross-Site", "same-origin, cross-site")
+    ):
+        for mode, dest in (
+            ("no-cors", "image"),
+            ("navigate", "iframe"),
+            ("navigate", "object"),
+            ("websocket", "empty"),
+        ):
+            assert status(path, site, mode, dest) == 403, path
+        assert status(path, site) == 403
+        assert status(path, site, "navigate", "document") == (200 if path == "/" else 403), path
+    for path, site in itertools.product(paths[:2], ("same-origin", "none")):
+        assert status(path, site, "navigate", "document") == 200
+    twice = ("Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: cross-site")
+    assert server.send(request(f"localhost:{server.port}", *twice))[0] == 403
+
+
 def test_only_get_and_head_are_allowed(server: Server) -> None:
     host = f"localhost:{server.port}"
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "X"):
@@ -162,6 +192,55 @@ def test_malformed_and_overlong_requests_are_handled(server: Server) -> None:
     many = "&".join(["id=one"] * 500 + [f"unused={'x' * 100_000}"])
     path = f"/api/series?{many}&name=episodes.reward"
     assert server.send(request(f"localhost:{server.port}", path=path))[0] == 200
+
+
+def test_half_sent_requests_do_not_block_others(server: Server, torture: bool) -> None:
+    unfinished = request("localhost")[:-2] + "X: " + "x" * (250_000 if torture else 0)
+    with contextlib.ExitStack() as stack:
+        events = stack.enter_context(server.events())
+        sockets = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(250)]
+        for connection in sockets:
+            connection.settimeout(TIMEOUT)
+            with contextlib.suppress(ConnectionError):  # the server has closed it
+                connection.sendall(unfinished.encode())
+        for _ in range(3):
+            assert server.get("/api/runs").status_code == 200
+        for connection in sockets[: None if torture else 50]:  # it closes the oldest at once, and the others in time
+            with contextlib.suppress(ConnectionError):
+                assert connection.recv(1) == b""
+        next(events)  # the server does not close connections that it uses
+        if torture and (status := Path(f"/proc/{server.process.pid}/status")).exists():
+            peak = int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0]) // 1024
+            print(f"\n250 half-sent requests of 250 kB: a peak of {peak} MiB")
+            assert peak < 400
+
+
+def test_connection_closes_if_no_complete_request_arrives_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        monkeypatch.setattr(web_server, "REQUEST_SECONDS", 0.2)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    async def answer_to(start: str) -> bytes:
+        """Send ``start``, and then single characters until the server closes the connection."""
+        config, state = uvicorn.Config(answer, ws="none", lifespan="off", log_config=None), ServerState()
+        made = await asyncio.get_running_loop().create_server(lambda: Connection(config, state, {}), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*made.sockets[0].getsockname())
+        answered = asyncio.create_task(reader.read())
+        writer.write(start.encode())
+        while not answered.done():
+            await asyncio.sleep(0.02)
+            writer.write(b"x")
+        writer.close()
+        made.close()
+        return answered.result()
+
+    head = "GET / HTTP/1.1\r\nHost: localhost\r\n"
+    with contextlib.suppress(ConnectionError):
+        assert asyncio.run(answer_to(f"{head}Content-Length: 100000\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    for unfinished in ("", head):
+        with contextlib.suppress(ConnectionError):
+            assert asyncio.run(answer_to(unfinished)) == b""
 
 
 def test_page_has_content_type_etag_and_policy(server: Server) -> None:

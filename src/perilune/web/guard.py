@@ -15,12 +15,15 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 METHODS = ("GET", "HEAD")
+OWN_SITES = ("same-origin", "none")  # "none": the user entered the address. Another port is "same-site".
 
 
 class Guard:
-    """Middleware that passes on only GET and HEAD requests with the Host and Origin of this server.
+    """Middleware that passes on only GET and HEAD requests with the Host of this server, from its own page.
 
-    Checking Host prevents DNS rebinding, in which a foreign domain name resolves to this machine.
+    Checking Host prevents DNS rebinding, in which a foreign domain name resolves to this machine. Browsers send Origin
+    only with some requests: not with those of images, scripts, frames and links. Sec-Fetch-Site describes the sender of
+    every request to HTTPS or to this machine, and a page cannot change it (https://www.w3.org/TR/fetch-metadata/).
     """
 
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:
@@ -49,11 +52,20 @@ class Guard:
             return _refuse(
                 403, f"This server accepts only requests to {', '.join(sorted(names))} on port {self._port}."
             )
-        if any(origin != f"http://{hosts[0]}" for origin in origins):
+        is_foreign = any(site not in OWN_SITES for site in headers.getlist("sec-fetch-site"))
+        if any(origin != f"http://{hosts[0]}" for origin in origins) or (
+            is_foreign and not _opens_page(scope, headers)
+        ):
             return _refuse(403, "This server accepts only requests from its own page, not from other sites.")
         if scope["method"] not in METHODS:
             return _refuse(405, "This server is read-only: use GET or HEAD.", {"Allow": ", ".join(METHODS)})
         return None
+
+
+def _opens_page(scope: Scope, headers: Headers) -> bool:
+    """Return whether a browser follows a link to the page, in a tab of its own. Any site may link to the page."""
+    sent = [headers.getlist(f"sec-fetch-{name}") for name in ("mode", "dest")]
+    return scope["path"] == "/" and sent == [["navigate"], ["document"]]
 
 
 def _refuse(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import socket
@@ -10,13 +11,68 @@ from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from perilune.errors import ConfigError, PortError, RunDirectoryError
 from perilune.web.app import create_app
 from perilune.web.guard import in_url
 
 MAX_REQUEST = 2**18  # bytes of the request line and headers; one request may name many runs
+MAX_REQUESTS = 200  # at a time
+REQUEST_SECONDS = 30.0  # in which a client must send a request
 PORT_ERRORS = {errno.EADDRINUSE: "is in use", errno.EACCES: "requires more privileges"}
+
+
+class Connection(H11Protocol):
+    """A connection that closes if the client does not send a complete request in time. uvicorn has no such limit.
+
+    When there are too many connections, the one that has waited longest for a request closes, so that incomplete
+    requests do not block other clients.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        waiting = {
+            other: other._timer.when() for other in self.connections if isinstance(other, Connection) and other._timer
+        }
+        if len(self.connections) >= MAX_REQUESTS and waiting:
+            min(waiting, key=waiting.__getitem__)._close()
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Handle a request, or wait for the rest of an incomplete one."""
+        super().data_received(data)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timer."""
+        super().connection_lost(exc)
+        self._stop()
+
+    def _wait(self) -> None:
+        """Start the timer, which more data does not restart. Stop it while a request is answered."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(REQUEST_SECONDS, self._close)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _close(self) -> None:
+        self._stop()
+        self.connections.discard(self)
+        self.transport.close()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -51,8 +107,8 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], warn: Ca
         server: uvicorn.Server
         app = create_app(root, host, port, lambda: server.should_exit)
         config = uvicorn.Config(
-            app, http="h11", ws="none", lifespan="off", interface="asgi3", log_level="error", access_log=False,
-            server_header=False, proxy_headers=False, timeout_graceful_shutdown=1, limit_concurrency=200,
+            app, http=Connection, ws="none", lifespan="off", interface="asgi3", log_level="error", access_log=False,
+            server_header=False, proxy_headers=False, timeout_graceful_shutdown=1, limit_concurrency=MAX_REQUESTS,
             h11_max_incomplete_event_size=MAX_REQUEST,
         )  # fmt: skip
         server = uvicorn.Server(config)
