@@ -6,21 +6,25 @@
 from __future__ import annotations
 
 import ast
+import cProfile
+import json
 import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import perilune
-from fixtures_runs import TinyRun
+from fixtures_runs import TinyRun, resealed, unsealed
 from perilune import cli
 from perilune.errors import FileFormatError
-from perilune.runs import files, layout
+from perilune.runs import archive, checkpoint, files, layout
 from perilune.viz.encoding import VideoWriter
 
 LONG = pytest.mark.long
@@ -196,3 +200,53 @@ def test_one_module_writes_all_files() -> None:
     allowed = {"cli/__init__.py", "doctor/examination.py", "viz/encoding.py", "doctor/loading.py"}
     doctor = {"doctor/isolation.py", "doctor/program/files.py", "doctor/program/examine.py"}
     assert found == {"runs/files.py", *allowed, *doctor}
+
+
+# Files that take much time
+
+
+def test_empty_arrays_are_limited_in_number(tiny_run: TinyRun, tmp_path: Path, torture: bool) -> None:
+    newest = checkpoint.paths(tiny_run.history.directory)[-1]
+    kind, content, _ = unsealed(newest)
+    texts = kind, json.dumps(content), "0" * 64
+    metadata = dict(zip(("kind", "perilune", "arrays", "sha256"), (*texts, archive._seal(*texts)), strict=True))
+    path = tmp_path / newest.name
+    for count, message in ((1_000, "checksum|too few"), (16_000, "has 16,000 arrays, but"), (10**6, "are allowed")):
+        if count == 10**6 and not torture:
+            continue
+        empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+        header = json.dumps({"__metadata__": metadata} | {f"{number:x}": empty for number in range(count)}).encode()
+        path.write_bytes(len(header).to_bytes(8, "little") + header)
+        started = time.process_time()
+        with pytest.raises(FileFormatError, match=message):
+            checkpoint.load(path)
+        if torture:
+            spent = time.process_time() - started
+            print(f"\n{count:,} empty arrays are refused in {spent:.2f} s")
+            assert spent < 2
+
+
+def test_long_list_of_actions_is_read_without_python_calls(tiny_run: TinyRun, tmp_path: Path, torture: bool) -> None:
+    newest = checkpoint.paths(tiny_run.history.directory)[-1]
+    path = tmp_path / newest.name
+    shutil.copyfile(newest, path)
+    count = 20_000_000 if torture else 100_000  # 60 MB: the limit is 64 MiB
+
+    def longer(content: Any) -> Any:
+        training = content["training"] | {
+            "episodes": [{"number": 1, "seed": 0, "epsilon": 0.1, "actions": [0] * count}]
+        }
+        return content | {"training": training}
+
+    resealed(path, longer)
+    profile, started = cProfile.Profile(), time.process_time()
+    read = profile.runcall(checkpoint.read, path)
+    spent = time.process_time() - started
+    assert len(read.training.episodes[0].actions) == count
+    calls = sum(entry.callcount for entry in profile.getstats())
+    assert calls < 10_000  # a call for each action would take seconds
+    if torture:
+        print(
+            f"\na checkpoint of {path.stat().st_size / 2**20:.0f} MiB with {count:,} actions is read in {spent:.1f} s"
+        )
+        assert spent < 20

@@ -57,7 +57,7 @@ def from_json(content: bytes, cls: type[T]) -> T:
     """
     try:
         made = msgspec.json.decode(content, type=cls)
-        unknown = _unknown(msgspec.json.decode(content), msgspec.to_builtins(made))
+        unknown = _unknown(content, made)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(cls.__name__, str(error)[:300], "a valid JSON object") from error
     if unknown is not None:
@@ -105,17 +105,19 @@ def _plain(value: Any) -> Any:
     return int(value) if value.is_integer() and abs(value) < EXACT else value
 
 
-def _unknown(given: Any, known: Any) -> str | None:
-    """Return the name of a field that is in ``given`` but not in ``known``, at any depth."""
-    if isinstance(given, dict) and isinstance(known, dict):
-        found = (name if name not in known else _unknown(value, known[name]) for name, value in given.items())
-    elif isinstance(given, list) and isinstance(known, list | tuple):
-        if {dict, list}.isdisjoint(map(type, given)):  # much faster for a list of millions of actions
-            return None
-        found = (_unknown(*pair) for pair in zip(given, known, strict=False))
-    else:
+def _unknown(content: bytes | msgspec.Raw, made: object) -> str | None:
+    """Return the name of a field in JSON that the object ``made`` of it does not have, at any depth outside of lists.
+
+    Only dataclasses ignore unknown fields. Lists are not decoded again, because a checkpoint may have a long one.
+    """
+    names = getattr(made, "__struct_fields__", None) or getattr(made, "__dataclass_fields__", ())
+    if not names:
         return None
-    return next((name for name in found if name is not None), None)
+    for name, value in msgspec.json.decode(content, type=dict[str, msgspec.Raw]).items():
+        found = _unknown(value, getattr(made, name)) if name in names else name
+        if found is not None:
+            return found
+    return None
 
 
 @cache

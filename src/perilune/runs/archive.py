@@ -21,6 +21,7 @@ from perilune._utils.validation import from_json
 from perilune.errors import ConfigError, FileFormatError
 from perilune.runs import files
 
+MOST_ARRAYS = 2_000  # of a file; the weights of hundreds of layers
 DTYPES = {"float32": "F32", "float64": "F64", "int64": "I64", "uint8": "U8"}
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -67,6 +68,9 @@ def read_content(path: Path, kind: str, cls: type[T], largest: int) -> tuple[T, 
         encoded = file.read(min(length, largest + 1))
     files.check_json(encoded, path, largest)
     try:
+        arrays = len(msgspec.json.decode(encoded, type=dict[str, msgspec.Raw])) - 1
+        if arrays > MOST_ARRAYS:  # even empty ones take time
+            raise FileFormatError(f"{path} has {arrays:,} arrays, but at most {MOST_ARRAYS:,} are allowed")
         metadata = msgspec.json.decode(encoded, type=_Header).metadata
     except msgspec.ValidationError as error:
         raise FileFormatError(f"{path} was not saved by Perilune: {error}") from error
