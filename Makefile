@@ -43,7 +43,8 @@ test-long: lint
 
 # test_cost.py runs alone: it compares durations.
 torture: setup
-	$(BIN)/pytest --torture -n 2 -s tests/test_torture.py
+	$(BIN)/pytest --torture -n 2 -s tests/test_torture.py tests/test_hostile.py
+	$(BIN)/pytest --torture -s tests/test_watch_server.py -k half_sent
 	$(BIN)/pytest --torture -s tests/test_cost.py
 
 # Measure the figures in docs/explanation/benchmarks.md. Takes hours.
