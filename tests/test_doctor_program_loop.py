@@ -121,7 +121,7 @@ for reader in readers:
 """
 
 
-def read(directory: Path, program: str, steps: int = 700) -> list[str]:
+def read(directory: Path, program: str, steps: int = 350) -> list[str]:
     """Return the ids of the findings about a program."""
     path = directory / "train.py"
     path.write_text(program)
@@ -145,7 +145,7 @@ SYNC = "            if updates % 50 == 0:\n                copy(target, online)\
 
 
 def test_sound_program(tmp_path: Path) -> None:
-    assert read(tmp_path, PROGRAM, 1500) == []
+    assert read(tmp_path, PROGRAM, 700) == []
 
 
 SOUND = {
@@ -227,7 +227,7 @@ LONG = (  # the others run in each test run
     "name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in FAULTS]
 )
 def test_faults(tmp_path: Path, name: str) -> None:
-    assert name in read(tmp_path, changed(*FAULTS[name]))
+    assert name in read(tmp_path, changed(*FAULTS[name]), 700 if name in LONG else 350)
 
 
 PYTORCH = """

@@ -179,7 +179,7 @@ def _fit_returns(log: Any, name: str, key: str, most: int, n: Array, values: Arr
     """Fit n-step returns: the discount of the rewards is that of the next value. Returns stop at the episode's end."""
     best = None
     for discount in (0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0):
-        returns = np.array([_return(log, i, steps, discount) for i, steps in zip(table.step, n, strict=True)])
+        returns = _returns(log, table.step, n, discount)
         one = _fit(name, key, most, table.target - returns, values * discount ** (n - most), table)
         if one is not None and abs(one.discount - discount**most) < 1e-3 and (best is None or one.share > best.share):
             best = one
@@ -214,13 +214,16 @@ def other_rows(rows: list[Row], table: Columns) -> Explained | None:
     return None
 
 
-def _return(log: Any, first: int, n: int, discount: float) -> float:
-    """Return the discounted sum of up to n rewards, within the episode."""
-    total = 0.0
-    for k, one in enumerate(log.steps[first : first + n]):
-        total += discount**k * one.reward
-        if one.terminated or one.truncated:
-            break
+def _returns(log: Any, first: Array, n: Array, discount: float) -> Array:
+    """Return the discounted sums (N,) of up to n (N,) rewards from the time steps ``first`` on, within the episode."""
+    reward = np.array([one.reward for one in log.steps] + [0.0])
+    goes_on = np.array([not (one.terminated or one.truncated) for one in log.steps] + [False])
+    total, alive = np.zeros(len(first)), np.ones(len(first), bool)
+    for k in range(int(n.max())):
+        step = np.minimum(first + k, len(log.steps))
+        alive &= k < n
+        total[alive] += discount**k * reward[step[alive]]
+        alive &= goes_on[step]
     return total
 
 

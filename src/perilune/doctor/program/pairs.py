@@ -90,6 +90,7 @@ class Reading:
         self._latest: dict[int, int] = {}  # node -> index of its latest value
         self._states: dict[int, Array] = {}  # number of rows -> numbers of the latest known states
         self._rows_seen: dict[int, list[tuple[Array, Array]]] = {}  # number of rows -> known states and their rows
+        self._known: dict[tuple[tuple[int, ...], str, bytes], Array | None] = {}  # rows -> their states
         self._entered: list[tuple[int, int]] = []  # function -> index of its "enter" value
         for place, value in enumerate(self.values):
             self._read(place, value)
@@ -157,8 +158,11 @@ class Reading:
             return None
         if rows.dtype == np.float64 and not self.log.changes and (rows[0] != rows[0].astype(np.float32)).any():
             return None  # such as weights; observations are float32
-        numbers = self.log.states(rows)
-        return numbers if (numbers >= 0).mean() > 0.3 else None
+        key = rows.shape, rows.dtype.char, rows.tobytes()
+        if key not in self._known:  # programs use the same array in several expressions
+            numbers = self.log.states(rows)
+            self._known[key] = numbers if np.count_nonzero(numbers >= 0) > 0.3 * len(numbers) else None
+        return self._known[key]
 
     def _leave(self, place: int, value: Value) -> None:
         """Recognize a function of the program that maps observations to Q-values."""

@@ -229,8 +229,8 @@ class Storing:
                 continue  # the memory itself, which need not be full
             if array.ndim == 2 and array.shape[1] == log.size and len(array) >= SMALLEST:
                 rows: Array = ~np.asarray(array.any(axis=1))
-                if (rows.all() and array.dtype.kind == "f") or (log.states(array[~rows]) < 0).any():
-                    continue  # not observations
+                if not rows.any() or (rows.all() and array.dtype.kind == "f") or (log.states(array[~rows]) < 0).any():
+                    continue  # no row is 0, or they are not observations
                 integers |= array.dtype.kind == "i"
                 zero = rows if zero is None or len(zero) != len(rows) or rows.sum() > zero.sum() else zero
             elif zero is not None and zero.mean() > 0.2 and array.size == len(zero) and array.dtype.kind == "f":
