@@ -5,7 +5,11 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 DEMO ?= --eval-episodes 20 --stop-at-return 220
 
-.PHONY: setup demo docs test test-long lint torture benchmarks clean
+TEST_TOOLS := pytest pytest-randomly pytest-xdist hypothesis httpx jsonschema
+LOWEST := $(addprefix tests/test_,$(addsuffix .py,network config logs envs weights plots tensorboard statistics pool \
+	watch_api video progress doctor_mcp))
+
+.PHONY: setup demo docs test test-lowest test-long lint torture benchmarks clean
 
 setup: .venv/ready
 
@@ -36,6 +40,14 @@ lint: setup
 test: lint
 	$(BIN)/pytest -n auto --dist worksteal
 
+# Test the lower bounds in pyproject.toml with the lowest version of each dependency. PYTHON selects the version of Python.
+test-lowest: setup
+	$(UV) venv --quiet --clear --python $(PYTHON) .venv-lowest
+	$(UV) pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[all]'
+	$(UV) export --quiet --frozen --no-hashes --only-group dev --output-file .venv-lowest/dev.txt
+	$(UV) pip install --quiet --python .venv-lowest --constraint .venv-lowest/dev.txt $(TEST_TOOLS)
+	.venv-lowest/bin/pytest -n auto --dist worksteal $(LOWEST)
+
 # All tests, including those marked `long`, then the full counts of docs/reference/checkpoints.md. Takes one to two hours.
 test-long: lint
 	$(BIN)/pytest -n auto --dist worksteal -m ""
@@ -59,4 +71,4 @@ benchmarks: setup
 	$(BIN)/perilune bench speed
 
 clean:
-	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist docs/_build
+	rm -rf .venv .venv-lowest .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist docs/_build

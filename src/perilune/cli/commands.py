@@ -31,8 +31,8 @@ def argument(name: str, metavar: str, text: str, convert: Callable[[str], Any] =
 
 def option(name: str, convert: Callable[[str], Any], default: Any, text: str, **how: Any) -> Option:
     """Return an option with a value. With the default SUPPRESS, the parsed options include it only if it is given."""
-    metavar = {whole: "N", number: "X", path: "PATH", assignment: "NAME=VALUE"}.get(convert)
-    return name, {"type": convert, "default": default, "metavar": metavar, "help": text, **how}
+    metavars: dict[Any, str] = {whole: "N", number: "X", path: "PATH", assignment: "NAME=VALUE"}
+    return name, {"type": convert, "default": default, "metavar": metavars.get(convert), "help": text, **how}
 
 
 def flag(name: str, text: str) -> Option:

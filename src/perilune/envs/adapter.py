@@ -80,11 +80,12 @@ def make(env_id: str, **kwargs: Any) -> Env:
 
 def _failed_import(module: str, error: ImportError) -> str:
     """Explain why the module that registers an environment cannot be imported."""
-    cause = error.__cause__ or error.__context__ or error
-    missing_name = getattr(cause, "name", None)
-    if isinstance(cause, ModuleNotFoundError) and missing_name == module.partition(".")[0]:
+    cause = error.__cause__ or error.__context__
+    cause = cause if isinstance(cause, Exception) else error  # Gymnasium raises another ImportError from the first
+    top = module.partition(".")[0]
+    if isinstance(cause, ModuleNotFoundError) and cause.name == top:
         return (
-            f"there is no module {missing_name!r}. Run the command in the directory that contains it, add this "
+            f"there is no module {top!r}. Run the command in the directory that contains it, add this "
             "directory to the environment variable PYTHONPATH, or install the package that has the module."
         )
     return f"importing the module {module!r} failed: {type(cause).__name__}: {safe_str(cause)}"
