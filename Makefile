@@ -5,7 +5,7 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 DEMO ?= --eval-episodes 20 --stop-at-return 220
 
-TEST_TOOLS := pytest pytest-randomly pytest-xdist hypothesis httpx jsonschema
+TEST_TOOLS := pytest pytest-randomly pytest-xdist hypothesis httpx jsonschema axe-playwright-python
 LOWEST := $(addprefix tests/test_,$(addsuffix .py,network config logs envs weights plots tensorboard statistics pool \
 	watch_api video progress doctor_mcp))
 
@@ -46,7 +46,7 @@ test-lowest: setup
 	$(UV) pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[all]'
 	$(UV) export --quiet --frozen --no-hashes --only-group dev --output-file .venv-lowest/dev.txt
 	$(UV) pip install --quiet --python .venv-lowest --constraint .venv-lowest/dev.txt $(TEST_TOOLS)
-	.venv-lowest/bin/pytest -n auto --dist worksteal $(LOWEST)
+	.venv-lowest/bin/pytest -n auto --dist worksteal -W ignore::DeprecationWarning $(LOWEST)
 
 # All tests, including those marked `long`, then the full counts of docs/reference/checkpoints.md. Takes one to two hours.
 test-long: lint

@@ -95,6 +95,7 @@ CLIPPED = metrics(gradient_norm=33.0)
 # For each rule: a run to which it applies, parts of its observation, and the settings that its command changes.
 CASES: dict[str, tuple[Facts, tuple[str, ...], dict[str, Any]]] = {
     "unfinished": (facts(train={"steps": 100_000}), ("60,000 of 100,000",), {}),
+    "short": (facts(RISING), ("30%", "60,000 of 200,000"), {}),
     "fell": (
         facts(FELL, learning_rate_schedule="constant"), ("250.0", "30,000", "50.0"),
         {"learning_rate_schedule": "linear", "learning_rate_decay_steps": STEPS, "learning_rate_end": 5e-5},
@@ -295,9 +296,9 @@ def test_advice_is_limited_to_the_four_most_important_pieces() -> None:
 
 def test_advice_names_one_run_and_counts_other_affected_runs() -> None:
     about = [facts(name="a"), *(facts(RISING, name=name) for name in "bcd")]
-    for runs, end in ((2, "in the last."), (3, "also applies to another run."), (4, "applies to 3 runs.")):
+    for runs, end in ((2, "of 200,000 steps."), (3, "also applies to another run."), (4, "applies to 3 runs.")):
         observation = advise(about[:runs])[0].observation
-        assert observation.startswith("b: Evaluations were still improving")
+        assert observation.startswith("b: You trained 30% of the budget")
         assert observation.endswith(end)
 
 

@@ -99,11 +99,12 @@ def test_report_has_all_sections(tags: Html) -> None:
 
 
 def test_report_is_one_file_without_scripts(page_path: Path, tags: Html) -> None:
-    assert not tags.named("script") + tags.named("link") + tags.named("iframe") + tags.named("a")
+    assert not tags.named("script") + tags.named("link") + tags.named("iframe")
+    assert [link["href"] for link in tags.named("a")] == [f"#{part['id']}" for part in tags.named("section")]
     for _, attributes in tags.tags:
         assert not [name for name in attributes if name.startswith("on") or name == "style"]
         for name in ("src", "href", "poster"):
-            assert attributes.get(name, "data:").startswith("data:")
+            assert attributes.get(name, "data:").startswith(("data:", "#"))
     (policy,) = [meta["content"] for meta in tags.named("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "script-src" not in policy
@@ -139,6 +140,7 @@ def test_several_seeds_are_summarized_with_their_differences(run: Path, tmp_path
         runs.append(other)
     found = written(runs, tmp_path / "report.html", 2)
     assert found.row("seed") == ["2", "11", "12"]
+    assert [part["id"] for part in found.named("section")][:2] == ["scores", "what-to-try-next"]
     (mean,) = {found.row(f"{one.name}, best")[1] for one in runs}  # of the same weights
     assert f"best weights of 3 seeds: interquartile mean return {mean} ({mean} to {mean})" in found.words
     assert not [row for row in found.rows if row and row[0] == "hidden"]  # equal in all runs, and so not in the table
@@ -199,6 +201,18 @@ def test_share_has_a_wilson_interval() -> None:
     # (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4 n^2)) / (1 + z^2 / n) with z = 1.959964, p = 8 / 10 and n = 10.
     found = statistics.share(8, 10)
     assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.490163, 0.943318), abs=1e-6)
+
+
+def test_winner_has_the_highest_mean_of_its_best_weights() -> None:
+    def scored(mean: float, environment: str = "Taxi-v3") -> scoring.RunScores:
+        config = {"environment": environment}
+        found = [scoring.WeightsScore("best", Estimate(mean, np.nan, np.nan), 100)]
+        return scoring.RunScores(replace(made_up_run([episode(1)]), config=config), found)
+
+    low, high = scored(-5.0), scored(-1.0)
+    assert scoring.winner([low, high]) is high
+    assert scoring.winner([high]) is None
+    assert scoring.winner([low, scored(9.0, "CartPole-v1")]) is None
 
 
 def test_score_of_few_episodes_has_no_interval() -> None:
@@ -479,14 +493,14 @@ def test_long_run_names_do_not_widen_the_page(browser: Browser, long_named: Path
     page.close()
 
 
-def test_page_is_accessible_and_pictures_are_dimmed_in_dark_mode(page: Page) -> None:
+def test_page_is_accessible_and_charts_are_dark_in_dark_mode(page: Page) -> None:
     from axe_playwright_python.sync_playwright import Axe  # noqa: PLC0415 -- half a megabyte of script
 
-    brightness = "getComputedStyle(document.querySelector('figure:not(.video)')).filter"
+    filtered = "getComputedStyle(document.querySelector('figure:not(.video)')).filter"
     assert page.evaluate("document.documentElement.scrollWidth") == 360
-    for scheme, expected in (("light", "none"), ("dark", "brightness(0.82)")):
+    for scheme, expected in (("light", "none"), ("dark", "invert(0.91) hue-rotate(180deg)")):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        assert page.evaluate(brightness) == expected
+        assert page.evaluate(filtered) == expected
         result = Axe().run(page)
         assert result.violations_count == 0, result.generate_report()
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune.envs.known import lookup
-from perilune.envs.known.presets import preset
+from perilune.envs.known.presets import available, for_budget, preset
 from perilune.viz.report.facts import Facts, thirds
 
 MAX_ADVICE = 4  # pieces of advice in a report
@@ -74,7 +74,8 @@ def check(name: str, facts: Facts) -> Advice | None:
     numbers, changes, variant = match
     if changes is not None and not facts.is_finished and name != "early":
         default = preset(facts.run.config["environment"])
-        own, presets = vars(facts.agent) | vars(facts.train), vars(default.agent) | vars(default.train)
+        agent = for_budget(default.agent, default, facts.train.steps)
+        own, presets = vars(facts.agent) | vars(facts.train), vars(agent) | vars(default.train)
         if any(own[setting] == presets[setting] != value for setting, value in changes.items()):
             return None
     texts = TEXTS[name]
@@ -97,6 +98,18 @@ def _unfinished(facts: Facts) -> Match | None:
     if steps is not None:
         return Match({"done": f"{facts.env_steps:,} of {steps:,} steps"})
     return Match({"done": f"{facts.last_episode:,} of {episodes:,} episodes"})
+
+
+def _short(facts: Facts) -> Match | None:
+    environment = facts.run.config["environment"]
+    if environment not in available() or len(facts.returns) < 4 or facts.threshold is None:
+        return None
+    if not facts.is_finished or facts.is_solved or facts.has_dropped:
+        return None
+    steps, budget = facts.env_steps, preset(environment).train.steps
+    if budget is None or steps >= 0.9 * budget:
+        return None
+    return Match({"share": steps / budget, "steps": steps, "budget": budget, "rest": budget - steps})
 
 
 def _fell(facts: Facts) -> Match | None:
@@ -268,7 +281,7 @@ def _solved(facts: Facts) -> Match | None:
 RULES = {
     rule.__name__[1:]: rule
     for rule in (
-        _unfinished, _fell, _flat, _rises, _random, _overestimates, _loss_grows, _time_limit, _small_buffer,
+        _unfinished, _short, _fell, _flat, _rises, _random, _overestimates, _loss_grows, _time_limit, _small_buffer,
         _clipped, _hidden_by_exploration, _some_fail, _look, _one_seed, _early, _solved,
     )
 }  # fmt: skip

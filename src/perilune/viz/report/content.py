@@ -101,6 +101,7 @@ def write_report(
         scores=scores,
         not_scored=not_scored,
         over_seeds=scoring.over_seeds(scores),
+        winner=scoring.winner(scores),
         advice=advice,
         videos=videos,
         curves=curves,

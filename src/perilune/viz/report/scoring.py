@@ -161,6 +161,14 @@ def seeds(family: Sequence[RunScores]) -> int:
     return len({one.run.config["seed"] for one in family})
 
 
+def winner(scores: Sequence[RunScores]) -> RunScores | None:
+    """Return the run whose best weights have the highest mean return. None if the runs cannot be compared."""
+    scored = [one for one in scores if one.best is not None]
+    if len(scored) < 2 or len({one.run.config["environment"] for one in scores}) > 1:
+        return None
+    return max(scored, key=lambda one: one.best.mean.value if one.best else 0.0)
+
+
 class SeedsScore(NamedTuple):
     """Interquartile mean of the mean returns of several seeds. ``weights`` is "best" or "final"."""
 
