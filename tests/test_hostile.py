@@ -65,9 +65,9 @@ COMMANDS = {
     "video --overlay --max-episode-steps 2": ("videos/best-overlay.mp4", "videos/best-overlay.jsonl"),
     "video --stages --max-episode-steps 2": ("videos/stages.mp4",),
     "maps": ("maps/values.png", "maps/weights.svg"),
-    "resume --episodes 1 --tensorboard --video-every 1": (
+    "resume --episodes 2 --tensorboard": (
         *(layout.LOCK, layout.OWNER, "config.json", "host.json", *layout.FILES.values(), *layout.WEIGHTS.values()),
-        *("initial_state.png", "plots/curves.png", "videos/best.mp4", "videos/episode-00005.mp4"),
+        *("initial_state.png", "plots/curves.png", "videos/best.mp4", "videos/episode-00006.mp4"),
         *("snapshots/00003.safetensors", "checkpoints/000000000110.safetensors"),
     ),
 }
@@ -138,6 +138,7 @@ def test_no_command_writes_outside_the_run(
     names = [name for file in COMMANDS[command] for name in (file, f"{file}{files.PARTIAL}")]
     attacks = [(name, obstacle) for name in names for obstacle in OBSTACLES]
     attacks += [(name, "link") for name in layout.DIRECTORIES]
+    assert Attacked(tiny_run.history.directory, tmp_path / "intact").check(command, capsys) == 0
     for number, (name, obstacle) in enumerate(attacks):
         attacked = Attacked(tiny_run.history.directory, tmp_path / str(number))
         attacked.replace(name, obstacle)
