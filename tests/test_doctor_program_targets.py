@@ -105,6 +105,7 @@ def test_targets_of_a_sound_program_are_explained(tmp_path: Path) -> None:
 
 
 SOUND = {
+    "rewards of CartPole are whole numbers": (GOAL, "goal = r.astype(int) + GAMMA * future * (1 - end)"),
     "double": (
         FUTURE,
         "best = forward(online, s2).argmax(axis=1)\n            future = forward(target, s2)[rows, best]",
@@ -122,6 +123,20 @@ def test_sound_targets(tmp_path: Path, name: str) -> None:
     assert found["discount"] == pytest.approx(0.9)
 
 
+def test_targets_with_a_target_network_that_is_0_are_not_judged(tmp_path: Path) -> None:
+    zero = "forward({name: 0 * array for name, array in target.items()}, s2)"
+    found = read(tmp_path, changed("forward(target, s2)", zero))
+    assert found["ids"] == []
+    assert not any(text.startswith("the targets are") for text in found["passed"])
+
+
+def test_rounded_rewards_of_an_environment_that_pays_fractions(tmp_path: Path) -> None:
+    lander = changed(GOAL, "goal = r.astype(int) + GAMMA * future * (1 - end)")
+    for old, new in (("CartPole-v1", "LunarLander-v3"), ("(4, 16)", "(8, 16)"), ("(16, 2)", "(16, 4)")):
+        lander = lander.replace(old, new)
+    assert read(tmp_path, lander)["ids"] == ["replay.rounds_rewards"]
+
+
 FAULTS = {
     "td_target.no_mask": (GOAL, "goal = r + GAMMA * future"),
     "td_target.mask_inverted": (GOAL, "goal = r + GAMMA * future * end"),
@@ -129,6 +144,7 @@ FAULTS = {
     "td_target.reward_masked": (GOAL, "goal = (r + GAMMA * future) * (1 - end)"),
     "td_target.reward_discounted": (GOAL, "goal = GAMMA * (r + future * (1 - end))"),
     "td_target.batch_axis": (FUTURE, "future = forward(target, s2).max()"),
+    "td_target.no_bootstrap": (GOAL, "goal = r + 0 * future"),
     "td_target.mean": (FUTURE, "future = forward(target, s2).mean(axis=1)"),
     "td_target.same_state": (FUTURE, "future = forward(target, s).max(axis=1)"),
     "td_target.other_row": (

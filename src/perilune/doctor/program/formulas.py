@@ -17,7 +17,9 @@ EXACT = 2e-4  # largest error of an explained target, relative to the size of th
 OUTLIER = 20.0  # times the typical size
 ONLINE = "online network"  # the one of the prediction
 MASKED = "0 where the episode terminated"
-OTHER_ROW = "the largest Q(next_obs, a) of another row"
+LARGEST = "the largest Q(next_obs, a)"
+ROUNDED = "rounded to whole numbers"
+OTHER_ROW = f"{LARGEST} of another row"
 
 
 class Row(NamedTuple):
@@ -88,7 +90,7 @@ def candidates(rows: list[Row], table: Columns) -> Iterator[tuple[str, str, Arra
         if where == "here":
             yield "the largest Q(obs, a), at obs instead of next_obs", key, np.ones_like(n), q.max(axis=1)
             continue
-        yield "the largest Q(next_obs, a)", key, n, q.max(axis=1)
+        yield LARGEST, key, n, q.max(axis=1)
         yield "the mean of Q(next_obs, a)", key, n, q.mean(axis=1)
         groups = np.unique(batch, return_inverse=True)[1]
         tops = np.full((groups.max() + 1, q.shape[1]), -np.inf)
@@ -195,7 +197,7 @@ def other_rows(rows: list[Row], table: Columns) -> Explained | None:
     pairs = np.array([row.pair for row in rows])
     batches = [batch for pair in np.unique(pairs) if len(batch := np.flatnonzero(pairs == pair)) >= LEAST_BATCH]
     for name, key, n, values in candidates(rows, table):
-        if name != "the largest Q(next_obs, a)":
+        if name != LARGEST:
             continue
         discounts, misplaced = [], 0
         for batch in batches:
@@ -253,6 +255,9 @@ def formula_of(log: Any, rows: list[Row], table: Columns) -> tuple[Explained | N
 def _changed_rewards(table: Columns) -> Iterator[tuple[str, Array]]:
     """Yield ways in which a program may change rewards, and the changed rewards (N,)."""
     reward, ended = table.reward, table.terminated | table.truncated
+    for rounded in (np.trunc(reward), np.floor(reward), np.round(reward)):
+        if (rounded != reward).any():
+            yield ROUNDED, rounded
     yield "their signs", np.sign(reward)
     yield "limited to [-1, 1]", np.clip(reward, -1, 1)
     for factor in (0.1, 0.01, 0.001, 10.0, 100.0, 0.0):

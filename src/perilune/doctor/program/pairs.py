@@ -191,8 +191,9 @@ class Reading:
             return (id(first),)
         lists = [one for one in arguments if isinstance(one, list | dict)]
         arrays = [one for one in arguments if isinstance(one, np.ndarray) and one.dtype.kind == "f" and one.ndim]
-        arrays = [one for one in arrays if self.known(one) is None]
-        return tuple(id(one) for one in (*lists, *(arrays if len(arrays) > 1 else [])))
+        weights = [one for one in arrays if self.known(one) is None]
+        matrix = len(weights) == 1 < len(arrays) and weights[0].ndim == 2  # the other array is the input
+        return tuple(id(one) for one in (*lists, *(weights if len(weights) > 1 or matrix else [])))
 
     def _forward(
         self, place: int, output: Array | None, given: Array, key: Any, grad: bool, line: str, loose: bool = True

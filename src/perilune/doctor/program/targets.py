@@ -17,17 +17,20 @@ from perilune.doctor.checks.td_target import FAULTY
 from perilune.doctor.program.formulas import (
     EXACT,
     FEWEST_ROWS,
+    LARGEST,
     MASKED,
     ONLINE,
     OTHER_ROW,
+    ROUNDED,
     Columns,
     Explained,
     Row,
+    candidates,
     columns,
     ends_within,
     formula_of,
 )
-from perilune.doctor.program.observed import observed
+from perilune.doctor.program.observed import likely, observed
 from perilune.doctor.program.pairs import CLOSE, Forward, Pair, Reading, forwards_before, latest_rewards, read
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.report import Finding, NotRun, Passed
@@ -40,6 +43,8 @@ FAULTS = FAULTY | {"of all rows": "td_target.batch_axis", OTHER_ROW: "td_target.
 REWARD = re.compile(r"(\w+\.)*(\w*rew\w*|b?_?r|R|r_?\w{0,3}|\w{1,3}_r)", re.IGNORECASE)
 PAIRS_WITH_REWARDS = 2000
 LOOK_BACK, LOOK_BACK_ALONE = 2000, 300  # values before a pair, and before a pair of one row
+RANDOM_STEPS = 300
+SMALL_VALUE = 1e-3
 SMALL_LIMIT = 5.0  # errors of this size are usual, so their gradients must not be cut off
 
 
@@ -283,18 +288,24 @@ def _compatible(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
     return True
 
 
+def _unexplained(rows: list[Row], table: Columns, line: str) -> Finding | str:
+    """Return what targets that no formula explains show."""
+    off = table.target - table.reward
+    if np.abs(off).max() >= EXACT * (np.abs(table.reward).max() + 1e-9):
+        return f"the targets in {line} match no known formula (target minus reward: {listed(off[:4])})"
+    following = [values[table.running] for name, _, _, values in candidates(rows, table) if name == LARGEST]
+    if any(np.isfinite(one).sum() > len(one) / 2 and np.nanmax(np.abs(one)) < SMALL_VALUE for one in following):
+        return f"the next values in {line} are 0 so far, so the targets do not show whether they bootstrap"
+    return observed("td_target.no_bootstrap", f"All of {len(rows)} targets are the reward alone.", line)
+
+
 def _target(
     trace: Any, site: Site, table: Columns, known: Explained | None, changed: str
 ) -> Iterator[Finding | Passed | str]:
     """Explain the targets."""
     log, rows, line = trace.log, site.rows, site.target_line or site.line
     if known is None:
-        if np.abs(table.target - table.reward).max() < EXACT * (np.abs(table.reward).max() + 1e-9):
-            evidence = f"All of {len(rows)} targets are the reward alone."
-            yield observed("td_target.no_bootstrap", evidence, line)
-            return
-        off = table.target - table.reward
-        yield f"the targets in {line} match no known formula (target minus reward: {listed(off[:4])})"
+        yield _unexplained(rows, table, line)
         return
     if changed == MASKED:
         evidence = f"The targets of all terminated transitions are 0, regardless of their rewards ({len(rows)} rows)."
@@ -304,6 +315,10 @@ def _target(
             f"{known.share:.0%} of {len(rows)} targets are {scale[1]} x reward + {known.discount:.4f} x {known.name}."
         )
         yield observed("td_target.reward_discounted", evidence, line)
+    elif changed == ROUNDED:
+        if _pays_fractions(trace.envs[0].original):
+            evidence = f"The rewards in the targets are {changed}, and the environment pays fractions."
+            yield observed("replay.rounds_rewards", evidence, likely("replay.rounds_rewards", trace.nodes))
     elif changed:
         yield observed("replay.rewards_changed", f"The rewards in the targets are {changed}.", "")
     formula = f"reward + {known.discount:.4f} x {known.name}"
@@ -332,6 +347,21 @@ def _target(
     if not 0 < known.discount <= 1.0005:
         evidence = f"{known.share:.0%} of {len(rows)} targets are {formula}."
         yield observed("td_target.gamma", evidence, line)
+
+
+def _pays_fractions(env: Any) -> bool:
+    """Return whether an environment pays a reward that is not a whole number, in time steps with random actions."""
+    if env is None:
+        return False
+    env.reset(seed=1)
+    env.action_space.seed(1)
+    for _ in range(RANDOM_STEPS):
+        _, reward, terminated, truncated, *_ = env.step(env.action_space.sample())
+        if float(reward) != round(float(reward)):
+            return True
+        if terminated or truncated:
+            env.reset()
+    return False
 
 
 def _joined(trace: Any) -> str:
