@@ -219,13 +219,13 @@ def other_rows(rows: list[Row], table: Columns) -> Explained | None:
 def _returns(log: Any, first: Array, n: Array, discount: float) -> Array:
     """Return the discounted sums (N,) of up to n (N,) rewards from the time steps ``first`` on, within the episode."""
     reward = np.array([one.reward for one in log.steps] + [0.0])
-    goes_on = np.array([not (one.terminated or one.truncated) for one in log.steps] + [False])
+    continues = np.array([not (one.terminated or one.truncated) for one in log.steps] + [False])
     total, alive = np.zeros(len(first)), np.ones(len(first), bool)
     for k in range(int(n.max())):
         step = np.minimum(first + k, len(log.steps))
         alive &= k < n
         total[alive] += discount**k * reward[step[alive]]
-        alive &= goes_on[step]
+        alive &= continues[step]
     return total
 
 
