@@ -43,10 +43,11 @@ def verdict(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, bool]:
     faults = errors(facts)
     found = [one for one in report["findings"] if one["severity"] != "note"]
     roots = [one for one in found if one["caused_by"] is None]
+    components = {name for fault in faults for name in (fault["component"], *fault.get("also", []))}
     lines = [int(one["where"].rpartition(":")[2]) for one in found if one["where"]]
     return {
         "detected": bool(found),
-        "right first": bool(roots) and roots[0]["component"] in {fault["component"] for fault in faults},
+        "right first": bool(roots) and roots[0]["component"] in components,
         "line": any(abs(line - fault["line"]) <= NEAR for line in lines for fault in faults),
     }
 
