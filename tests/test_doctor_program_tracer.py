@@ -51,6 +51,12 @@ def check_memory(trace: Trace) -> None:
     assert [step.truncated for step in log.steps] == truncated.tolist()
 
 
+def test_info_has_the_keys_of_the_environment(tmp_path: Path) -> None:
+    code = 'import gymnasium\nenv = gymnasium.make("Taxi-v4")\n_, first = env.reset()\n*_, second = env.step(0)\n'
+    trace = run(write(tmp_path, code))
+    assert trace.namespace["first"].keys() == trace.namespace["second"].keys() == {"prob", "action_mask"}
+
+
 @pytest.mark.parametrize("name", ["CartPole-v1", "MountainCar-v0", "Acrobot-v1", "FrozenLake-v1", "Taxi-v3"])
 def test_transitions_are_found_in_the_log(tmp_path: Path, name: str) -> None:
     trace = run(write(tmp_path, f"import gymnasium\nenv = gymnasium.make({name!r})\n{LOOP}"))

@@ -130,6 +130,8 @@ def explain(log: Any, rows: list[Row], table: Columns, shift: Array | None = Non
     """Return the formula that explains the targets, or None. Of equal ones, prefer another network."""
     found: list[Explained] = []
     for name, key, n, values in candidates(rows, table):
+        if np.isnan(values).all():
+            continue
         reward = table.reward if shift is None else shift
         most = int(np.median(n[~np.isnan(values)]))
         if most == 1:

@@ -86,6 +86,8 @@ class Syncing:
         self.taught: list[bool] = []  # for each optimizer step: whether a parameter had a gradient
         self.gradient_line = ""
         self.loss_line = ""
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._activations: set[str] = set()
         self._owners: dict[Any, Any] = {}
         self._names: dict[str, Any] = {}  # latest owner of a role that is rebound at each sync
         self._before: tuple[Any, Any, Weights, Weights] | None = None
@@ -215,8 +217,16 @@ class Syncing:
         if is_model(owner):
             arrays = {f"get_weights()[{place}]": one for place, one in enumerate(owner.get_weights())}
         else:
-            arrays = {name: one for name, one in walk(owner).items() if one.ndim >= 1}
+            arrays = self._without_activations({name: one for name, one in walk(owner).items() if one.ndim >= 1})
         return arrays if arrays and sum(one.size for one in arrays.values()) <= LARGEST else None
+
+    def _without_activations(self, arrays: Weights) -> Weights:
+        """Return the arrays of a network without those that its last forward pass left: their shapes change."""
+        for name, one in arrays.items():
+            if self._shapes.setdefault(name, one.shape) != one.shape and name not in self._activations:
+                self._activations.add(name)
+                self.moves, self._before = Moves(), None  # what was compared so far was not only weights
+        return {name: one for name, one in arrays.items() if name not in self._activations}
 
     # Changes
 

@@ -185,6 +185,8 @@ class TracerEnv(gymnasium.Env[Any, int]):
         number: Number of the current state, or -1 before the first reset.
         state: The current observation.
         original: The environment whose other attributes this one has, or None.
+        info: What ``reset`` and ``step`` return as info: that of the original environment at the start of an episode,
+            where masks allow all actions.
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 30}  # noqa: RUF012 -- as Gymnasium declares it
@@ -194,6 +196,8 @@ class TracerEnv(gymnasium.Env[Any, int]):
     ) -> None:
         self.log, self.observation_space, self.action_space = log, observation_space, action_space
         self.spec, self.original, self.render_mode = spec, original, render_mode
+        info: dict[str, Any] = {} if original is None else original.reset(seed=0)[1]
+        self.info = {name: np.ones_like(one) if "mask" in name else one for name, one in info.items()}
         self.discrete = isinstance(observation_space, gymnasium.spaces.Discrete)
         self.limit = getattr(spec, "max_episode_steps", None)
         self.number = -1
@@ -247,12 +251,12 @@ class TracerEnv(gymnasium.Env[Any, int]):
         """Start an episode that is not truncated."""
         super().reset(seed=seed)
         self.seed(seed)
-        return self.begin(limited=False), {}
+        return self.begin(limited=False), dict(self.info)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Advance to another state."""
         taken = self.take(int(action))
-        return self.state, taken.reward, taken.terminated, taken.truncated, {}
+        return self.state, taken.reward, taken.terminated, taken.truncated, dict(self.info)
 
     def take(self, action: int, terminated: bool = False, truncated: bool = False, kept: Array | None = None) -> Step:
         """Log a time step.
@@ -325,7 +329,7 @@ class Limited(gymnasium.Wrapper[Any, int, Any, int]):
         """Start an episode."""
         gymnasium.Env.reset(self.env, seed=seed, options=options)
         self.env.seed(seed)
-        return self.env.begin(limited=True), {}
+        return self.env.begin(limited=True), dict(self.env.info)
 
 
 class Plain(gymnasium.Wrapper[Any, Any, Any, Any]):
