@@ -390,7 +390,7 @@ def test_command_writes_all_formats_of_one_report(tmp_path: Path) -> None:
         (
             doctor.Report([], [doctor.NotRun("loss", "one", "limit"), doctor.NotRun("loss", "two")], [*CORE]),
             {},
-            {"loss": "one; two", "outcome": "Inconclusive: these required checks did not run: loss"},
+            {"loss": "one; two", "outcome": "Inconclusive: no fault found, but these parts could not be checked: loss"},
         ),
         (doctor.Report(), dict.fromkeys([check.title for check in CHECKS] + ["outcome"], "Cannot examine"), {}),
         # A crash outside of any check.

@@ -232,8 +232,8 @@ class Report:
         """Titles of the checks that did not run but that a healthy agent must pass."""
         lacking = {one.check for one in self.not_run if one.cause == "adapter"}
         cut = [one.check for one in self.not_run if one.cause in ("limit", "crash")]
-        core = [" or ".join(row) for row in CORE if not {*row} & {*self.ran, *lacking}]
-        return list(dict.fromkeys([*core, *(check for check in cut if not any(check in row for row in core))]))
+        core = [row[0] for row in CORE if not {*row} & {*self.ran, *lacking}]
+        return list(dict.fromkeys([*core, *(check for check in cut if not any(check in row for row in CORE if row[0] in core))]))
 
     @property
     def reasons(self) -> dict[str, list[str]]:
@@ -282,7 +282,7 @@ class Report:
                 reasons = [one.why for one in self.not_run if one.check == CORE[0][0]]
                 result = f"Cannot examine this agent: {'; '.join(reasons) or 'nothing was checked'}"
             case "inconclusive":
-                result = f"Inconclusive: these required checks did not run: {', '.join(self.gaps)}"
+                result = f"Inconclusive: no fault found, but these parts could not be checked: {', '.join(self.gaps)}"
             case "healthy":
                 missed = len({one.check for one in self.not_run})
                 result = "No fault found" + (f"; {missed} check{'s' * (missed > 1)} did not run" if missed else "")

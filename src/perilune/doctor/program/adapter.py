@@ -189,7 +189,12 @@ def _verify(program: Program, query: Query | None) -> None:
     fixed.size = requested[0] if requested[0] > 1 else len(requested)
     fixed.sizes = _batch_sizes(program, fixed.size)
     for count in (3, 40):
-        _train(program, rng, count)
+        try:
+            _train(program, rng, count)
+        except Missing as error:
+            if "raised" not in str(error):
+                raise
+            raise Missing(f"{error}. It may need exactly {fixed.size}: use the length of the batch instead") from error
     if not _learns_each_time(program, rng):
         fixed.pauses = True
         if not _learns_each_time(program, rng):
@@ -261,7 +266,7 @@ def _attempt(call: Callable[[], Any], what: str) -> Any:
     try:
         return call()
     except Exception as error:
-        raise Missing(f"{what} raised {type(error).__name__}: {error}") from error
+        raise Missing(f"{what} raised {type(error).__name__}: {str(error).strip()}") from error
 
 
 def _batch_sizes(program: Program, size: int) -> list[tuple[str, str]]:
