@@ -121,13 +121,18 @@ for reader in readers:
 """
 
 
-def read(directory: Path, program: str, steps: int = 350) -> list[str]:
-    """Return the ids of the findings about a program."""
+def results(directory: Path, program: str, steps: int = 350) -> list[str]:
+    """Return the results of the readers, one line each."""
     path = directory / "train.py"
     path.write_text(program)
     command = [sys.executable, "-c", READ, str(path), str(steps)]
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=directory)  # noqa: S603
-    return [line.split()[1] for line in result.stdout.splitlines() if line.startswith("FOUND")]
+    return result.stdout.splitlines()
+
+
+def read(directory: Path, program: str, steps: int = 350) -> list[str]:
+    """Return the ids of the findings about a program."""
+    return [line.split()[1] for line in results(directory, program, steps) if line.startswith("FOUND")]
 
 
 def changed(*replacements: tuple[str, str]) -> str:
@@ -276,6 +281,19 @@ TAKEN = "q = net(torch.tensor(s))[np.arange(16), a]"
 def test_predictions_without_a_path_to_the_network(tmp_path: Path, prediction: str, expected: list[str]) -> None:
     pytest.importorskip("torch")
     assert read(tmp_path, PYTORCH.replace(TAKEN, prediction)) == expected
+
+
+def test_target_network_that_becomes_the_online_network(tmp_path: Path) -> None:
+    assert read(tmp_path, changed((SYNC, SYNC.replace("copy(target, online)", "target = online")))) == [
+        "target_network.shared"
+    ]
+
+
+def test_arrays_that_a_forward_pass_keeps_are_not_weights(tmp_path: Path) -> None:
+    kept = ("        return np.maximum(x @ self.w1", "        self.x = x\n        return np.maximum(x @ self.w1")
+    lines = results(tmp_path, changed(kept, (SYNC, "")))
+    assert not any("the target network changed" in line for line in lines), lines
+    assert any("the target network did not change" in line for line in lines), lines
 
 
 DISCRETE = """

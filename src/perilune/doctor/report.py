@@ -233,7 +233,9 @@ class Report:
         lacking = {one.check for one in self.not_run if one.cause == "adapter"}
         cut = [one.check for one in self.not_run if one.cause in ("limit", "crash")]
         core = [row[0] for row in CORE if not {*row} & {*self.ran, *lacking}]
-        return list(dict.fromkeys([*core, *(check for check in cut if not any(check in row for row in CORE if row[0] in core))]))
+        return list(
+            dict.fromkeys([*core, *(check for check in cut if not any(check in row for row in CORE if row[0] in core))])
+        )
 
     @property
     def reasons(self) -> dict[str, list[str]]:
