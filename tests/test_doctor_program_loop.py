@@ -283,12 +283,6 @@ def test_predictions_without_a_path_to_the_network(tmp_path: Path, prediction: s
     assert read(tmp_path, PYTORCH.replace(TAKEN, prediction)) == expected
 
 
-def test_target_network_that_becomes_the_online_network(tmp_path: Path) -> None:
-    assert read(tmp_path, changed((SYNC, SYNC.replace("copy(target, online)", "target = online")))) == [
-        "target_network.shared"
-    ]
-
-
 def test_arrays_that_a_forward_pass_keeps_are_not_weights(tmp_path: Path) -> None:
     kept = ("        return np.maximum(x @ self.w1", "        self.x = x\n        return np.maximum(x @ self.w1")
     lines = results(tmp_path, changed(kept, (SYNC, "")))

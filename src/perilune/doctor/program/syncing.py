@@ -20,7 +20,6 @@ from perilune.doctor.weights import walk
 
 CHECK = "target network"
 ENOUGH = 150  # updates
-MERGED = 20
 FEWEST = 25  # updates from which on a share is judged
 PATIENCE = 2000  # updates without a change of the target network that are worth a note
 LARGEST = 2_000_000  # weights of a network
@@ -78,7 +77,6 @@ class Syncing:
         self.waiting = waiting
         self.moves = Moves()
         self.pairs: Counter[Pair] = Counter()
-        self.merged = 0  # latest updates whose next values come from the trained network, after earlier ones with two
         self.alone = 0  # updates that asked one network only
         self.windows = 0
         self.unchanged = 0  # updates that did not change the online network
@@ -124,13 +122,6 @@ class Syncing:
         if trace.log is None:
             return
         yield from self._gradients()
-        if self.merged >= MERGED:
-            evidence = (
-                f"In the last {self.merged} updates that were read, the next values come from the network that is "
-                "trained. In earlier ones, they came from another network."
-            )
-            yield observed("target_network.shared", evidence, likely("target_network.shared", trace.nodes))
-            return
         if self._latest is None or self.moves.updates < FEWEST:
             if self._latest is None and self.alone >= FEWEST:
                 yield NotRun(CHECK, "the updates use one network only")
@@ -207,11 +198,6 @@ class Syncing:
                 self._latest = Pair(online, others.pop())
             else:
                 self.alone += not others
-            again = any(
-                network(one.key) == online and set(one.states.tolist()) != states
-                for one in forwards_before(reading, pair.place)
-            )
-            self.merged = self.merged + 1 if again and not others and self._latest is not None else 0
         alone = all(len(pair.forward.states) == 1 for pair in reading.pairs)  # the rows of one batch, one by one
         return min(len(reading.pairs), 1) if alone else len(reading.pairs)
 
