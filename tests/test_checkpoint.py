@@ -391,7 +391,7 @@ def test_lock_of_another_user_is_reported(run: Path, mode: int, perhaps: str) ->
     with lock.acquire(run):
         (run / layout.LOCK).chmod(mode)
         printed = subprocess.run(info, capture_output=True, text=True, check=True).stdout  # noqa: S603
-    assert re.search(rf"status +running \({perhaps}process {os.getpid()} on '.+'\)", printed)
+    assert re.search(rf"running \({perhaps}process {os.getpid()} on '.+'\)", printed)
 
 
 class Disturbed(gym.Wrapper[Any, Any, Any, Any]):

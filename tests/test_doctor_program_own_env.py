@@ -39,6 +39,7 @@ def walk(obs: str, space: str = BOX, gym: str = "gymnasium", base: str = "gym.En
     return WALK.format(gym=gym, base=base, space=space, first=first, after=after)
 
 
+@pytest.mark.filterwarnings("ignore:.*can be passed a `seed`:DeprecationWarning")
 @pytest.mark.parametrize(
     "made",
     [

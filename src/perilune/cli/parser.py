@@ -36,6 +36,9 @@ class _Formatter(argparse.HelpFormatter):
         return f"{text} Default: {shown}."
 
 
+ONCE = ("--env",)  # two environments are a mistake. Of other options, the last value counts
+
+
 class Parser(argparse.ArgumentParser):
     """Parse the arguments of one command, and return only the options that are given or have a default."""
 
@@ -58,8 +61,8 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Return the options in ``arguments``. Raise CommandLineError if one is unknown, missing or malformed."""
-        given = [name for word in arguments if (name := word.partition("=")[0]) in self.options]
-        if twice := next((name for name in given if given.count(name) > 1), None):
+        given = [word.partition("=")[0] for word in arguments]
+        if twice := next((name for name in ONCE if given.count(name) > 1), None):
             self.error(f"{twice} is given {given.count(twice)} times, but it is allowed once")
         options, unknown = self.parse_known_args(arguments)
         if unknown:
