@@ -59,17 +59,18 @@ for episode in range(200):
 """
 READ = """
 import json, sys
+from perilune.doctor.program.loop import Loop
 from perilune.doctor.program.outputs import check_outputs
 from perilune.doctor.program.running import Trace
 from perilune.doctor.program.syncing import Syncing
 from perilune.doctor.program.targets import Targets
 from perilune.doctor.program.waiting import Waiting
 
-readers = [Targets(), Syncing(Waiting())]
+readers, loop = [Targets(), Syncing(Waiting())], Loop()
 
 
 def analyze(trace, window):
-    for reader in readers:
+    for reader in (*readers, loop):
         reader.window(trace, window)
     return readers[0].done
 
@@ -80,6 +81,7 @@ found = [one for reader in readers for one in reader.findings(trace)] + list(che
 print(json.dumps({
     "ids": [one.id for one in found if hasattr(one, "id")],
     "passed": [one.check for one in found if hasattr(one, "text")],
+    "loop": [one.id for one in loop.findings(trace) if hasattr(one, "id")],
     "problems": trace.problems(),
     "rates": list(trace.recorder.window.rates.values()),
 }))
@@ -102,6 +104,12 @@ def test_sound_program_with_old_names(tmp_path: Path) -> None:
     assert found["problems"] == found["ids"] == []
     assert found["rates"] == [pytest.approx(0.01)]
     assert set(found["passed"]) == {"batch", "gradients", "TD target", "episode ends", "target network"}
+
+
+@pytest.mark.skipif(not HAS_KERAS, reason="Keras is not installed")
+@pytest.mark.parametrize(("rate", "expected"), [("0.01", []), ("0.1", ["hyperparameters.too_fast"])])
+def test_learning_rate_is_judged_by_the_kind_of_optimizer(tmp_path: Path, rate: str, expected: list[str]) -> None:
+    assert read(tmp_path, PROGRAM.replace("lr=0.01", f"lr={rate}"))["loop"] == expected
 
 
 FAULTS = {

@@ -152,13 +152,10 @@ class Hooks:
 
     def step(self, optimizer: Any) -> None:
         """Record a step of an optimizer."""
-        recorder = self.recorder
-        recorder.updates += 1
-        recorder.window.updates += 1
-        recorder.optimizers[id(optimizer)] = optimizer
+        rate = None
         with contextlib.suppress(Exception):  # a learning rate that is computed in a graph
-            rate = recorder.window.rates[id(optimizer)] = float(optimizer.learning_rate)
-            recorder.add("step", rate, key=id(optimizer), more=type(optimizer).__name__, line=caller())
+            rate = float(optimizer.learning_rate)
+        self.recorder.step(optimizer, rate, True, caller())
 
 
 def install(recorder: Recorder, scratch: Scratch) -> None:

@@ -64,8 +64,8 @@ class Recorder:
         self.window = Window(0)
         self.updates = 0  # optimizer steps so far
         self.stepped = False  # whether an optimizer took a step after the latest gradient
-        self.networks: dict[Any, Any] = {}  # PyTorch modules by id
-        self.optimizers: dict[Any, Any] = {}  # PyTorch optimizers by id
+        self.networks: dict[Any, Any] = {}  # modules of PyTorch and models of Keras, by id
+        self.optimizers: dict[Any, Any] = {}  # by id
         self._busy = False
 
     # Called by the program
@@ -127,6 +127,22 @@ class Recorder:
             yield
         finally:
             self._busy = before
+
+    def step(self, optimizer: Any, rate: float | None, taught: bool, line: str) -> None:
+        """Record a step of an optimizer.
+
+        Args:
+            optimizer: The optimizer.
+            rate: Its learning rate, or None if it is not known.
+            taught: Whether a parameter may have a gradient other than 0.
+            line: ``file:line`` of the user's code.
+        """
+        self.updates += 1
+        self.window.updates += 1
+        self.optimizers[id(optimizer)] = optimizer
+        if rate is not None:
+            self.window.rates[id(optimizer)] = rate
+            self.add("step", rate, key=id(optimizer), more=(type(optimizer).__name__, taught), line=line)
 
     def begin(self, step: int, recording: bool) -> None:
         """Start a new window."""

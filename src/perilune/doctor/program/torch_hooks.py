@@ -86,13 +86,9 @@ def install(recorder: Recorder) -> None:
         return loss
 
     def before(optimizer: Any, args: Any, keywords: Any) -> None:
-        recorder.updates += 1
-        recorder.window.updates += 1
         recorder.stepped = True
-        recorder.optimizers[id(optimizer)] = optimizer
-        rate = recorder.window.rates[id(optimizer)] = float(optimizer.param_groups[0]["lr"])
         taught = any(bool(grad.count_nonzero()) for one in parameters(optimizer) if (grad := one.grad) is not None)
-        recorder.add("step", rate, key=id(optimizer), more=(type(optimizer).__name__, taught), line=caller())
+        recorder.step(optimizer, float(optimizer.param_groups[0]["lr"]), taught, caller())
 
     def loads(function: Any) -> Any:
         @functools.wraps(function)
