@@ -35,6 +35,15 @@ class Row(NamedTuple):
     rewards: dict[str, float]  # values of the program's variables for the reward, by name
 
 
+class Candidate(NamedTuple):
+    """A candidate for the next values of the rows."""
+
+    name: str
+    key: Any  # the network
+    n: Array  # time steps of the returns (N,)
+    values: Array  # (N,), NaN where they are not known
+
+
 class Explained(NamedTuple):
     """A formula for the targets: reward + discount * next value, where the mask allows it."""
 
@@ -79,20 +88,24 @@ def columns(log: Any, rows: list[Row]) -> Columns:
     )
 
 
-def candidates(rows: list[Row], table: Columns) -> Iterator[tuple[str, str, Array, Array]]:
-    """Yield candidates for the next value: name, network, n (N,) and values (N,), NaN where they are not known."""
+def candidates(rows: list[Row], table: Columns) -> list[Candidate]:
+    """Return the candidates for the next values of the rows."""
+    return [Candidate(*one) for one in _candidates(rows, table)]
+
+
+def _candidates(rows: list[Row], table: Columns) -> Iterator[tuple[str, Any, Array, Array]]:
     kinds = Counter(kind for row in rows for kind in row.values)
     known = {kind: _stack([row.values.get(kind) for row in rows]) for kind, count in kinds.items() if count > 5}
     index = np.arange(len(rows))
+    groups = np.unique([row.pair for row in rows], return_inverse=True)[1]
     for (key, where), (n, q) in known.items():
-        rest, batch = q.copy(), np.array([row.pair for row in rows])
+        rest = q.copy()
         rest[np.isnan(rest)] = -np.inf
         if where == "here":
             yield "the largest Q(obs, a), at obs instead of next_obs", key, np.ones_like(n), q.max(axis=1)
             continue
         yield LARGEST, key, n, q.max(axis=1)
         yield "the mean of Q(next_obs, a)", key, n, q.mean(axis=1)
-        groups = np.unique(batch, return_inverse=True)[1]
         tops = np.full((groups.max() + 1, q.shape[1]), -np.inf)
         np.maximum.at(tops, groups, rest)
         if (np.bincount(groups) > 1).all():
@@ -126,10 +139,10 @@ def _stack(values: list[tuple[int, Array] | None]) -> tuple[Array, Array]:
     return n, q
 
 
-def explain(log: Any, rows: list[Row], table: Columns, shift: Array | None = None) -> Explained | None:
+def explain(log: Any, options: list[Candidate], table: Columns, shift: Array | None = None) -> Explained | None:
     """Return the formula that explains the targets, or None. Of equal ones, prefer another network."""
     found: list[Explained] = []
-    for name, key, n, values in candidates(rows, table):
+    for name, key, n, values in options:
         if np.isnan(values).all():
             continue
         reward = table.reward if shift is None else shift
@@ -182,15 +195,16 @@ def _sizes(values: Array, target: Array) -> Array:
 def _fit_returns(log: Any, name: str, key: str, most: int, n: Array, values: Array, table: Columns) -> Explained | None:
     """Fit n-step returns: the discount of the rewards is that of the next value. Returns stop at the episode's end."""
     best = None
+    paid = _paid(log, table.step, n)
     for discount in (0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0):
-        returns = _returns(log, table.step, n, discount)
+        returns = discount ** np.arange(len(paid)) @ paid
         one = _fit(name, key, most, table.target - returns, values * discount ** (n - most), table)
         if one is not None and abs(one.discount - discount**most) < 1e-3 and (best is None or one.share > best.share):
             best = one
     return best
 
 
-def other_rows(rows: list[Row], table: Columns) -> Explained | None:
+def other_rows(rows: list[Row], options: list[Candidate], table: Columns) -> Explained | None:
     """Return the formula of targets with the next value of another row of the batch, or None.
 
     Then the bootstraps of a batch, in ascending order, are the discounted next values of its running transitions.
@@ -198,7 +212,7 @@ def other_rows(rows: list[Row], table: Columns) -> Explained | None:
     bootstrap = table.target - table.reward
     pairs = np.array([row.pair for row in rows])
     batches = [batch for pair in np.unique(pairs) if len(batch := np.flatnonzero(pairs == pair)) >= LEAST_BATCH]
-    for name, key, n, values in candidates(rows, table):
+    for name, key, n, values in options:
         if name != LARGEST:
             continue
         discounts, misplaced = [], 0
@@ -218,17 +232,17 @@ def other_rows(rows: list[Row], table: Columns) -> Explained | None:
     return None
 
 
-def _returns(log: Any, first: Array, n: Array, discount: float) -> Array:
-    """Return the discounted sums (N,) of up to n (N,) rewards from the time steps ``first`` on, within the episode."""
+def _paid(log: Any, first: Array, n: Array) -> Array:
+    """Return the rewards (K, N) of up to n (N,) time steps from ``first`` on, 0 after the end of the episode."""
     reward = np.array([one.reward for one in log.steps] + [0.0])
     continues = np.array([not (one.terminated or one.truncated) for one in log.steps] + [False])
-    total, alive = np.zeros(len(first)), np.ones(len(first), bool)
-    for k in range(int(n.max())):
+    paid, alive = np.zeros((int(n.max()), len(first))), np.ones(len(first), bool)
+    for k in range(len(paid)):
         step = np.minimum(first + k, len(log.steps))
         alive &= k < n
-        total[alive] += discount**k * reward[step[alive]]
+        paid[k, alive] = reward[step[alive]]
         alive &= continues[step]
-    return total
+    return paid
 
 
 def ends_within(log: Any, table: Columns, n: int) -> Columns:
@@ -245,12 +259,13 @@ def ends_within(log: Any, table: Columns, n: int) -> Columns:
 
 def formula_of(log: Any, rows: list[Row], table: Columns) -> tuple[Explained | None, str]:
     """Return the formula of the targets, or None, and how they change the rewards, or ""."""
-    if (known := explain(log, rows, table)) is not None:
+    options = candidates(rows, table)
+    if (known := explain(log, options, table)) is not None:
         return known, ""
-    if (known := other_rows(rows, table)) is not None:
+    if (known := other_rows(rows, options, table)) is not None:
         return known, ""
-    ways = (*_changed_rewards(table), *_scaled_rewards(rows, table), *_named_rewards(rows))
-    tried = ((explain(log, rows, table, shift), words) for words, shift in ways)
+    ways = (*_changed_rewards(table), *_scaled_rewards(options, table), *_named_rewards(rows))
+    tried = ((explain(log, options, table, shift), words) for words, shift in ways)
     return next(((one, words) for one, words in tried if one is not None), (None, ""))
 
 
@@ -278,9 +293,9 @@ def _named_rewards(rows: list[Row]) -> Iterator[tuple[str, Array]]:
             yield f"changed by the program, as `{name}` shows", column
 
 
-def _scaled_rewards(rows: list[Row], table: Columns) -> Iterator[tuple[str, Array]]:
+def _scaled_rewards(options: list[Candidate], table: Columns) -> Iterator[tuple[str, Array]]:
     """Yield the factors of the reward that fit the targets of running transitions, and the scaled rewards (N,)."""
-    for name, _, _, values in candidates(rows, table):
+    for name, _, _, values in options:
         usable = table.running & np.isfinite(values) & np.isfinite(table.target)
         if not name.startswith(("the largest Q(next_obs", "Q(next_obs, a) of the action that is best")):
             continue
