@@ -17,8 +17,8 @@ from gymnasium.envs.registration import EnvSpec
 
 from perilune._utils import extras
 from perilune._utils.arrays import Array
-from perilune.envs.faults import Env, name, safe_str
-from perilune.envs.stepping import MASKED, Spaces, as_obs, call
+from perilune.envs.faults import Env, masked, name, safe_str
+from perilune.envs.stepping import Spaces, as_obs, call
 from perilune.errors import (
     ConfigError,
     EnvironmentFaultError,
@@ -220,7 +220,7 @@ def flattened(env: Env) -> Env:
 def _check_entry(space: spaces.Space[Any], value: Any, where: str) -> None:
     """Raise EnvironmentFaultError if a value would be encoded as another one."""
     if isinstance(value, np.ma.MaskedArray):
-        raise EnvironmentFaultError(f"The environment returned a masked array{where}: {MASKED}")
+        raise masked(where)
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         low, high = space.start, space.start + (space.n if isinstance(space, spaces.Discrete) else space.nvec) - 1
     elif isinstance(space, spaces.MultiBinary):

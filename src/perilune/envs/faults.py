@@ -76,3 +76,11 @@ def obs_not_finite(obs: Array) -> EnvironmentFaultError:
         "the observation with "
         "gymnasium.wrappers.TransformObservation."
     )
+
+
+def masked(where: str = "") -> EnvironmentFaultError:
+    """Return the error for an observation, or its part at ``where``, that is a masked array."""
+    return EnvironmentFaultError(
+        f"The environment returned a masked array{where}: expected an array without masked entries. Fill them, for "
+        "example with observation.filled(0)."
+    )

@@ -15,8 +15,6 @@ from perilune.envs.faults import Env, name, safe_str
 from perilune.errors import EnvironmentFaultError, PeriluneError
 from perilune.replay.buffer import LARGEST_REWARD
 
-MASKED = "expected an array without masked entries. Fill them, for example with observation.filled(0)."
-
 
 class Spaces(NamedTuple):
     """Sizes of the spaces of an environment.
@@ -99,7 +97,7 @@ def as_obs(observation: Any, size: int) -> Array:
             space, or has an entry that is not finite in single precision.
     """
     if isinstance(observation, np.ma.MaskedArray):
-        raise EnvironmentFaultError(f"The environment returned a masked array: {MASKED}")
+        raise faults.masked()
     try:
         if getattr(observation, "dtype", None) == np.float32:
             obs = np.array(observation)

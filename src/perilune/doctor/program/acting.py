@@ -12,6 +12,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.doctor.program.epsilon import DRAW, FEWEST_ROWS, Burst, Draw, Epsilon, check_schedule
+from perilune.doctor.program.instrument import ORDER
 from perilune.doctor.program.observed import observed
 from perilune.doctor.program.pairs import Forward, network, read
 from perilune.doctor.program.recorder import Window
@@ -24,7 +25,6 @@ FEWEST = 40  # choices from which on a share is judged
 BY_CHANCE = re.compile(r"softmax|multinomial|Categorical|noisy|noise|gumbel|choice\(.*\bp *=", re.IGNORECASE)
 DRAWN = re.compile(r"(randint|randrange|choice|integers|action_space\.sample)\(")
 UNIFORM = re.compile(r"(randint|randrange|integers|action_space\.sample)\(")  # `choice` may break ties of Q-values
-ORDER = ("Lt", "LtE", "Gt", "GtE")
 CERTAIN = 1e-9  # probability of a result by chance, below which it is not by chance
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import linecache
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor.program.observed import observed
+from perilune.doctor.program.observed import observed, set_at
 from perilune.doctor.report import Finding
 
 DRAW = re.compile(r"rand|uniform|sample|rng|generator", re.IGNORECASE)
@@ -173,23 +172,6 @@ def _set_once(trace: Any, node: int) -> bool:
     names = _names(trace, node)
     parameter = any(name in one.parameters for one in trace.functions.values() for name in names)
     return not parameter and len(set_at(trace, names, r"[-+*/]?=")) == 1
-
-
-def set_at(trace: Any, names: set[str], value: str) -> list[str]:
-    """Return the lines that set a variable or an attribute, ``file:line``.
-
-    Args:
-        trace: The finished trace of the program.
-        names: Names of the variable, without the objects that it belongs to.
-        value: Pattern of the operator and the value.
-    """
-    pattern = re.compile(rf"\b({'|'.join(map(re.escape, names))})(, *[\w.]+)*(: *\w+)? *{value}(?!=)")
-    return [
-        f"{file}:{number}"
-        for file in dict.fromkeys(one.file for one in trace.nodes)
-        for number, text in enumerate(linecache.getlines(file), 1)
-        if names and pattern.search(text.partition("#")[0])
-    ]
 
 
 def _names(trace: Any, node: int) -> set[str]:

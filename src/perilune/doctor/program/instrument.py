@@ -17,6 +17,7 @@ RECORD, ENTER, LEAVE = "__perilune_record__", "__perilune_enter__", "__perilune_
 OWN_CALLS = {"super", "locals", "globals", "vars", "dir", "exec", "eval", "breakpoint", "input"}
 COMPILED = ("jit", "compile", "script", "function", "numba", "vectorize")  # decorators that read the source again
 GRAPH = re.compile(r"(tf|tensorflow)\.function\b")  # a decorator that is removed, so that the function runs as it is
+ORDER = ("Lt", "LtE", "Gt", "GtE")  # operators that compare two numbers by size
 RECORDED = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Subscript, ast.IfExp, ast.Compare, ast.Attribute, ast.ListComp)
 
 

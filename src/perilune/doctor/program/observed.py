@@ -6,6 +6,7 @@ import linecache
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from perilune.doctor import catalogue
 from perilune.doctor.program.instrument import Node
@@ -38,3 +39,20 @@ def likely(name: str, nodes: Iterable[Node]) -> str:
             if re.search(clue, code.partition("#")[0].strip()):
                 return f"{file}:{line}"
     return ""
+
+
+def set_at(trace: Any, names: set[str], value: str) -> list[str]:
+    """Return the lines that set a variable or an attribute, ``file:line``.
+
+    Args:
+        trace: The finished trace of the program.
+        names: Names of the variable, without the objects that it belongs to.
+        value: Pattern of the operator and the value.
+    """
+    pattern = re.compile(rf"\b({'|'.join(map(re.escape, names))})(, *[\w.]+)*(: *\w+)? *{value}(?!=)")
+    return [
+        f"{file}:{number}"
+        for file in dict.fromkeys(one.file for one in trace.nodes)
+        for number, text in enumerate(linecache.getlines(file), 1)
+        if names and pattern.search(text.partition("#")[0])
+    ]

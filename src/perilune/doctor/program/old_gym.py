@@ -131,7 +131,7 @@ class ObservationWrapper(Wrapper):
 
     def observation(self, observation: Any) -> Any:
         """Return the changed observation."""
-        raise NotImplementedError
+        raise NotImplementedError  # as in Gym: a subclass of the program defines it
 
 
 class RewardWrapper(Wrapper):
@@ -144,7 +144,7 @@ class RewardWrapper(Wrapper):
 
     def reward(self, reward: Any) -> Any:
         """Return the changed reward."""
-        raise NotImplementedError
+        raise NotImplementedError  # as in Gym: a subclass of the program defines it
 
 
 class ActionWrapper(Wrapper):
@@ -156,7 +156,7 @@ class ActionWrapper(Wrapper):
 
     def action(self, action: Any) -> Any:
         """Return the changed action."""
-        raise NotImplementedError
+        raise NotImplementedError  # as in Gym: a subclass of the program defines it
 
 
 class _Discrete(gymnasium.spaces.Discrete):

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor.program.epsilon import set_at
-from perilune.doctor.program.observed import observed
+from perilune.doctor.program.instrument import ORDER
+from perilune.doctor.program.observed import observed, set_at
 from perilune.doctor.program.pairs import read
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.report import Finding, NotRun, Passed
@@ -21,7 +21,6 @@ FEWEST = 20
 PATIENCE = 500  # time steps without growth after which a memory is full
 EPISODES = 5  # that begin after the last growth, because some counters grow once per episode
 BATCH = 4  # rows of an update
-ORDER = ("Gt", "GtE", "Lt", "LtE")
 
 
 class Sample(NamedTuple):
