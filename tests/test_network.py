@@ -292,6 +292,33 @@ def one_update(
     return d_prediction
 
 
+def test_memory_is_bounded_over_many_batch_sizes() -> None:
+    network = mlp(3, [(64, "relu")], 2)
+    initialize(network, "he", np.random.default_rng(0))
+    x = drawn(1_100, 3, dtype=np.float32)
+
+    def memory_after(rows: range) -> int:
+        tracemalloc.start()
+        try:
+            for count in rows:
+                network.forward(x[:count])
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+    one = memory_after(range(1_000, 1_001))
+    assert one > 4 * 1_000 * 64  # the outputs of the hidden layer
+    assert memory_after(range(1_001, 1_101)) < 10 * one
+    expected = network.forward(x[:7]).copy()
+    network.forward(x[:8])
+    network.backward(np.ones((8, 2), np.float32))  # the pass before belongs to another batch size
+    gradients = network.gradients.copy()
+    for count in range(100, 120):  # replaces the working memory of the sizes 7 and 8
+        network.forward(x[:count])
+    np.testing.assert_array_equal(network.forward(x[:7]), expected)
+    np.testing.assert_array_equal(gradients_of(network, x[:8], np.ones((8, 2), np.float32)), gradients)
+
+
 @pytest.mark.parametrize("optimizer_name", list(OPTIMIZERS))
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @both_norms

@@ -17,6 +17,7 @@ from perilune.bench import learning, results, speed
 from perilune.cli import main
 from perilune.errors import ConfigError
 from perilune.runs import logs
+from perilune.viz import terminal
 
 INSTALLED = importlib.util.find_spec("stable_baselines3") is not None
 
@@ -65,8 +66,11 @@ def test_speed_command_prints_what_it_measures(
     assert lines[1].startswith("update, hidden 64,64, LayerNorm: ")
     last = "training LunarLander-v3 per step: 10 us, Stable-Baselines3 30 us, 3.0 times faster" if INSTALLED else "not"
     assert lines[2].startswith(last)
+    monkeypatch.setattr(terminal, "PLAIN_SECONDS", 0.0)
     main(["bench", "speed", "--json"])
-    printed = json.loads(capfd.readouterr().out)["results"]
+    output = capfd.readouterr()
+    assert output.err.splitlines() == ["perilune: measuring   33%", "perilune: measuring   67%"]
+    printed = json.loads(output.out)["results"]
     assert set(printed[0]) == {"hidden", "layer_norm", "floor_us", "update_us", "ratio"}
     assert len(printed) == 2 + INSTALLED
 

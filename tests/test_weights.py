@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from fixtures_runs import resealed, unsealed
 from perilune import DQNConfig
+from perilune import cli
 from perilune._utils.arrays import Array
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError
@@ -317,3 +318,25 @@ def test_weights_files_are_found_by_run_directory_and_name(tmp_path: Path) -> No
     (tmp_path / "bench" / "seed-0" / "final.safetensors").touch()
     with pytest.raises(RunDirectoryError, match=r"Did you mean .*/bench/seed-0/final\.safetensors\?"):
         weights_file(tmp_path / "bench", "final")
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["video"], ["video", "--stages"], ["maps"], ["play", "CartPole-v1"]])
+def test_commands_for_one_agent_list_the_runs_to_choose_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    def error() -> str:
+        with pytest.raises(SystemExit):
+            cli.main([*command, str(tmp_path)])
+        return capsys.readouterr().err
+
+    assert error().endswith(("Pass a run directory. `perilune list` lists the runs in runs/.\n", ".safetensors file.\n"))
+    names = [str(tmp_path / f"seed-{number}") for number in range(10)]
+    for count, words in (
+        (1, f"Pass its run: {names[0]}."),
+        (3, f"Pass one of its 3 runs: {', '.join(names[:3])}."),
+        (10, f"{names[7]} and 2 more (perilune list {tmp_path})."),
+    ):
+        for name in names[:count]:
+            Path(name).mkdir(exist_ok=True)
+            (Path(name) / "config.json").touch()
+        assert error().endswith(f"{words}\n")

@@ -21,6 +21,7 @@ from perilune.nn.network import Dense, Network
 
 LUNAR_LANDER = (8, 4)  # observation size and number of actions
 WIDTHS = (64, 128, 256)
+LAYER_NORM = (False, True)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class UpdateSpeed:
 
 def update_speeds() -> Iterator[UpdateSpeed]:
     """Measure each width, first without and then with LayerNorm."""
-    for layer_norm in (False, True):
+    for layer_norm in LAYER_NORM:
         for width in WIDTHS:
             yield update_speed(width, layer_norm)
 

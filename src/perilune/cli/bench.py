@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from argparse import Namespace
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from perilune._utils.console import aside, say
+from perilune._utils.console import aside
 from perilune.bench import from_repository, learning, results, speed
 from perilune.cli.runs import show
 from perilune.cli.settings import choose
@@ -21,26 +19,23 @@ from perilune.viz.terminal import progress_bar
 
 def run_bench_speed(options: Namespace) -> None:
     """Measure the time of an update and, in a clone of the repository, of a training run."""
-    measured: list[Any] = []
     if options.steps < 1:
         raise ConfigError("steps", options.steps, "a whole number >= 1")
-    for result in itertools.chain(speed.update_speeds(), _training_speed(options)):
-        measured.append(result)
-        if not options.json:
-            say(result)
-    if options.json:
-        show(options, {"results": [asdict(result) for result in measured]}, "")
-
-
-def _training_speed(options: Namespace) -> Iterator[Any]:
-    try:
-        peers = from_repository("peers", "the comparison with Stable-Baselines3")
-        peers.check_installed()
-    except MissingDependencyError as error:
-        if not options.json:
-            say(f"not measured: {error}")
-    else:
-        yield peers.training_speed(options.steps)
+    measured: list[Any] = []
+    count = len(speed.LAYER_NORM) * len(speed.WIDTHS) + 1  # the last one is the training run
+    with progress_bar("perilune: measuring") as tell:
+        for result in speed.update_speeds():
+            measured.append(result)
+            tell(len(measured), count)
+        try:
+            peers = from_repository("peers", "the comparison with Stable-Baselines3")
+            peers.check_installed()
+            measured.append(peers.training_speed(options.steps))
+            missing = []
+        except MissingDependencyError as error:
+            missing = [f"not measured: {error}"]
+    content = {"results": [asdict(result) for result in measured]}
+    show(options, content, "\n".join([*map(str, measured), *missing]))
 
 
 def run_bench_learning(options: Namespace) -> None:

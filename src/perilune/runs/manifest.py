@@ -22,6 +22,7 @@ from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError
 from perilune.replay.symmetry import Symmetry
 from perilune.runs import files
+from perilune.runs.layout import choice_of
 
 FORMAT = 1
 # Settings that may change when a run resumes. The others determine the shape or the meaning of the saved numbers.
@@ -76,7 +77,8 @@ def check_run(directory: Path) -> None:
     """Raise RunDirectoryError if ``directory`` has no config.json."""
     if not (directory / "config.json").exists():
         reason = "it has no config.json" if directory.exists() else "it does not exist"
-        raise RunDirectoryError(f"{directory} is not a run: {reason}. Pass a run directory.")
+        hint = choice_of(directory) or "Pass a run directory. `perilune list` lists the runs in runs/."
+        raise RunDirectoryError(f"{directory} is not a run: {reason}. {hint}")
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from perilune.agent.state import COUNTERS, fill, named_weights
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, ShapeError
 from perilune.replay.symmetry import Symmetry
 from perilune.runs import archive
-from perilune.runs.layout import WEIGHTS
+from perilune.runs.layout import WEIGHTS, choice_of
 
 KIND = "perilune weights 1"
 LARGEST_HEADER = 2**22  # bytes; a symmetry has two numbers for every entry of an observation
@@ -158,8 +158,8 @@ def weights_file(run_or_file: Path, checkpoint: str = "best") -> Path:
         raise RunDirectoryError(
             f"{run_or_file} does not exist: expected {expected}{other}. `perilune list` lists the runs in runs/."
         )
-    others = [run_or_file / file for file in WEIGHTS.values()]
-    candidates = [*others, named, *sorted(run_or_file.glob(f"*/{path.name}"))]
+    below = sorted(run_or_file.glob(f"*/{path.name}"))
+    candidates = [*(run_or_file / file for file in WEIGHTS.values()), named, *(below if len(below) == 1 else ())]
     found = [candidate for candidate in candidates if candidate.is_file()]
-    hint = f"Did you mean {found[0]}?" if found else f"Pass {expected}."
+    hint = f"Did you mean {found[0]}?" if found else choice_of(run_or_file) or f"Pass {expected}."
     raise RunDirectoryError(f"{run_or_file} has no {checkpoint!r} weights: {path.name} does not exist. {hint}")
