@@ -170,6 +170,8 @@ def test_newest_video_within_the_size_limit_is_shown(tmp_path: Path, monkeypatch
 
 def test_history_html_shows_its_run(tiny_run: TinyRun) -> None:
     page = Html(tiny_run.history._repr_html_())
+    poster = base64.b64decode(page.named("video")[0]["poster"].removeprefix("data:image/png;base64,"))
+    assert imread(io.BytesIO(poster), "png").shape[:2] == (400, 600)  # something to see before the video plays
     assert page.texts[page.texts.index("episodes") + 1] == "4"
     assert len(page.named("img")) == len(page.named("video")) == 1
     assert not page.named("script")

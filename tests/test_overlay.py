@@ -91,19 +91,21 @@ def tracks(panel: Array) -> list[tuple[int, int, int]]:
 @pytest.mark.parametrize(
     ("q", "scale"),
     [
-        ((-26.0, -3.2, -15.0), (-30.0, 0.0)),  # all values are negative, as in Taxi
+        ((-26.0, -3.2, -15.0), (-15.0, 15.0)),  # all values are negative, as in Taxi
         ((-15.3, 100.0, 0.4), (-50.0, 100.0)),
-        ((5.0, 2.5, 10.0), (0.0, 10.0)),
+        ((5.0, 10.0, 2.5), (-10.0, 10.0)),
     ],
 )
-def test_bar_reaches_from_zero_to_its_q_value(q: tuple[float, ...], scale: tuple[float, float]) -> None:
+def test_bar_reaches_from_zero_to_the_advantage(q: tuple[float, ...], scale: tuple[float, float]) -> None:
     low, high = scale
     panel = panel_of(timestep(*q, action=1), Panel("", NAMES), Scale(low, high))
+    pixels = [int((is_color(row, BAR) | is_color(row, CHOSEN)).sum()) for row in panel]
+    assert pixels.index(max(pixels)) in range(*tracks(panel)[1][:1], tracks(panel)[2][0])  # of the best action
     found = tracks(panel)
     assert len(found) == 3
     for number, (value, (top, left, right)) in enumerate(zip(q, found, strict=True)):
         row = panel[top + 5, left:right]
-        zero, end = (round((at - low) / (high - low) * (right - left)) for at in (0.0, value))
+        zero, end = (round((at - low) / (high - low) * (right - left)) for at in (0.0, value - sum(q) / 3))
         assert right - left > 200
         # A thin line at zero is taller than the bar, which lies on one side of it.
         at = min(zero, right - left - 1)
@@ -128,11 +130,14 @@ def test_chosen_action_is_marked_even_if_its_bar_is_short(width: int) -> None:
 
 def test_q_value_that_is_not_finite_has_no_bar() -> None:
     panel = panel_of(timestep(float("nan"), 5.0, float("inf"), action=0), Panel("", NAMES))
-    assert len([bar for bar in bars(panel) if bar[1] > 60]) == 1
+    assert not [bar for bar in bars(panel) if bar[1] > 60]  # the only value equals the mean of the finite values
+    panel = panel_of(timestep(float("nan"), 5.0, 9.0, action=0), Panel("", NAMES), Scale(-2, 2))
+    assert [color for *_, color in bars(panel) if color == BAR] == [BAR, BAR]
 
 
 def test_latest_actions_are_drawn_as_ticks_with_the_newest_on_the_right() -> None:
-    panel = panel_of(timestep(1.0, 2.0, 3.0, action=2), Panel("", NAMES, memory=10), recent=(0, 1, 1, 2))
+    now, scale = timestep(1.0, 2.0, 6.0, action=2), Scale(-5, 5)
+    panel = panel_of(now, Panel("", NAMES, memory=10), scale, recent=(0, 1, 1, 2))
     tops = [top for top, left, *_ in bars(panel) if 60 < left < 300]
     lines = [runs(is_color(panel[top + 9], CHOSEN)[450:]) for top in tops]
     assert [sum(length for _, length in line) for line in lines] == [
@@ -201,11 +206,12 @@ def test_outcome_is_shown_only_at_the_end() -> None:
 def test_bars_of_any_number_of_actions_fit_into_the_image(count: int, size: tuple[int, int]) -> None:
     image = np.full((*size, 3), 255, np.uint8)
     names = tuple(f"action {number}" for number in range(count))
-    picture = add_panel(timestep(*[10.0] * count, action=None, image=image), Panel("0 steps", names, 50), TEN)
+    now = timestep(*[20.0 * (number % 2) for number in range(count)], action=None, image=image)
+    picture = add_panel(now, Panel("0 steps", names, 50), Scale(-20, 20))
     assert picture.shape[1:] == image.shape[1:]
     panel = picture[size[0] :]
     assert len(panel) < 0.75 * max(size)
-    assert len({(top, left) for top, left, *_ in bars(panel)}) == count
+    assert len({(top, left) for top, left, *_ in bars(panel)}) == (count if count > 1 else 0)
     assert not is_color(panel, BAR)[:, -2:].any()
 
 

@@ -21,7 +21,18 @@ from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.training.evaluation import SCORE_SEEDS, play_episode
 from perilune.viz import video
 from perilune.viz.encoding import VideoWriter
-from perilune.viz.overlay import NO_SCALE, Panel, Scale, add_panel, latest_actions, resize, side_by_side, widen
+from perilune.viz.overlay import (
+    NO_SCALE,
+    Panel,
+    Scale,
+    add_panel,
+    advantages,
+    label_corner,
+    latest_actions,
+    resize,
+    side_by_side,
+    widen,
+)  # fmt: skip
 from perilune.viz.video import record_stages, run_stages
 
 
@@ -86,15 +97,16 @@ def test_stages_play_in_lock_step_and_keep_their_last_image(tmp_path: Path, rows
         q
         for _, agent in stages
         for now in play_episode(agent.greedy_action, cartpole(), SCORE_SEEDS, 60)
-        for q in agent.q_values(now.obs[None])[0]
+        for q in advantages(agent.q_values(now.obs[None])[0])
     ]
     own = [alone(*each, overlay, widen(NO_SCALE, values)) for each in stages]
     lengths = [len(images) for images in own]
     assert len(set(lengths)) == len(SEEDS)
-    assert len(rows) == max(lengths) + 16  # the last image stays for a second
+    assert len(rows) == 16 + max(lengths) + 32  # the first image stays for a second, and the last one for two
     for number, row in enumerate(rows):
-        images = [images[min(number, len(images) - 1)] for images in own]
-        np.testing.assert_array_equal(row, side_by_side(images, 3))
+        images = [images[min(max(number - 16, 0), len(images) - 1)] for images in own]
+        expected = side_by_side(images, 3)
+        np.testing.assert_array_equal(row, label_corner(expected, "start") if number < 17 else expected)
     scores = [DQN("CartPole-v1", hidden=(8,), seed=seed).evaluate(1, 60) for seed in SEEDS]
     assert [ending.title for ending in endings] == [title for title, _ in stages]
     assert [ending.reward for ending in endings] == [score.returns[0] for score in scores]
@@ -126,7 +138,7 @@ def test_long_episode_is_shown_faster_with_a_label(
         assert stream.average_rate == pytest.approx(float(rate), rel=0.05)
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
         seconds = float(container.duration) / 1e6
-    assert 6 <= seconds <= 11.1
+    assert 6 <= seconds <= (11.1 if ending == ".mp4" else 13.1)
     corner = frames[len(frames) // 2][: 60 if ending == ".mp4" else 40, :40]
     assert corner.min() < 60  # dark text on MountainCar's white sky
 

@@ -20,7 +20,7 @@ from perilune.training.evaluation import SCORE_SEEDS, evaluate
 from perilune.training.events import Started, Timestep
 from perilune.viz import video
 from perilune.viz.encoding import FORMATS, VideoWriter, frame_skip
-from perilune.viz.overlay import NO_SCALE, Panel, Scale, add_panel, widen
+from perilune.viz.overlay import NO_SCALE, Panel, Scale, add_panel, advantages, widen
 from perilune.viz.video import TrainingRecorder, check_available, episode_videos, record_episodes
 from worlds import Numbered
 
@@ -184,9 +184,9 @@ def test_overlay_labels_the_end_and_telemetry_covers_every_frame(tmp_path: Path)
     # The dark label is in the lower part of CartPole's white image.
     labeled = [image[330:390, 200:400].min() < 100 for image in frames]
     assert labeled == [step.action is None for step in steps]
-    # The bar of the chosen action is bright.
+    # A bright triangle is beside the chosen action.
     for image, step in zip(frames, steps, strict=True):
-        bright = [int(np.abs(image[y, 200:210].astype(int) - (255, 176, 0)).max() < 60) for y in (446, 473)]
+        bright = [int(np.abs(image[y, 13:16].astype(int) - (255, 176, 0)).max() < 80) for y in (447, 474)]
         assert bright == [int(step.action == action) for action in (0, 1)]
 
 
@@ -198,7 +198,7 @@ def test_bars_use_one_scale_for_the_whole_video(tmp_path: Path, monkeypatch: pyt
         return add_panel(now, panel, scale, recent)
 
     def growing(obs: Array) -> Array:
-        """Return Q-values that fall as the cart moves left, and exceed 50 at the end only."""
+        """Return negative Q-values that fall as the cart moves left, and exceed 50 at the end only."""
         fallen = np.abs(obs[:, 2]) > 0.2095
         return np.stack([-1 + 40 * np.minimum(obs[:, 0], 0), np.where(fallen, 55.0, 3.0)], axis=1)
 
@@ -209,10 +209,9 @@ def test_bars_use_one_scale_for_the_whole_video(tmp_path: Path, monkeypatch: pyt
     assert len(scales) == sum(length + 1 for length in shown.lengths)
     assert len(set(scales)) == 1
     steps = telemetry.read(tmp_path / "video.jsonl")
-    values = [q for step in steps for q in step.q_values]
-    assert max(values) == 55
-    assert scales[0] == widen(NO_SCALE, (min(values), 55.0))
-    assert scales[0] == (-20, 60)
+    values = [value for step in steps for value in advantages(np.array(step.q_values))]
+    assert scales[0] == widen(NO_SCALE, (min(values), max(values)))
+    assert scales[0] == (-40, 40)
 
 
 def test_gif_is_half_as_wide_and_writes_no_telemetry(tmp_path: Path) -> None:
@@ -220,7 +219,12 @@ def test_gif_is_half_as_wide_and_writes_no_telemetry(tmp_path: Path) -> None:
     record_episodes(lambda obs: 0, cartpole(), tmp_path / "video.gif", max_episode_steps=7, q_values=q_of)
     shown, durations, _ = animated(tmp_path / "video.gif")
     assert shown[0].shape == (200, 300, 3)
-    assert len(shown) == len([0, 3, 6, 7]) + 16  # every third frame, and the last one for another second
+    # Every third frame, the first one for another second, and the last one for two more.
+    assert len(shown) == len([0, 3, 6, 7]) + 16 + 32
+    for start, stop in ((0, 17), (-33, None)):
+        assert all((image == shown[start]).all() for image in shown[start:stop])
+    differ = [(one != shown[17])[:40, :80].any() for one in (shown[0], shown[-1])]
+    assert differ == [True, False]  # the corner of the first frame has a label
     assert sum(durations) == 60 * len(shown)
     assert (tmp_path / "video.jsonl").read_text() == "of video.mp4"
     assert files_in(tmp_path) == ["video.gif", "video.jsonl"]

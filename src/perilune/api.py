@@ -422,7 +422,13 @@ class DQN:
             return evaluate(self.agent.greedy_action, self.env, int(episodes), max_episode_steps=max_episode_steps)
 
     def record_video(
-        self, path: str | Path, episodes: int = 1, max_episode_steps: int | None = None, *, overlay: bool = False
+        self,
+        path: str | Path,
+        episodes: int = 1,
+        max_episode_steps: int | None = None,
+        *,
+        overlay: bool = False,
+        tell: Callable[[int, int], object] | None = None,
     ) -> Evaluation:
         """Play greedy episodes and record them in a video.
 
@@ -431,6 +437,7 @@ class DQN:
             episodes: number of episodes (>= 1).
             max_episode_steps: steps after which an episode is truncated, for environments without a time limit.
             overlay: show Q-values, the chosen action, the return so far and the outcome below the images.
+            tell: progress callback. Receives the number of recorded episodes and their total.
 
         Returns:
             Returns, lengths and outcomes of the episodes.
@@ -453,6 +460,7 @@ class DQN:
                 max_episode_steps=max_episode_steps,
                 q_values=agent.q_values,
                 panel=panel,
+                tell=tell,
             )
 
     # Files

@@ -32,7 +32,10 @@ def run_video(options: Namespace) -> None:
         out = source / "videos" / f"{name}.mp4" if source.is_dir() else source.with_suffix(".mp4")
     format_of(out)
     if not stages:
-        result = load(options).record_video(out, options.episodes, options.max_episode_steps, overlay=options.overlay)
+        with terminal.progress_bar(f"perilune: recording {source}") as tell:
+            result = load(options).record_video(
+                out, options.episodes, options.max_episode_steps, overlay=options.overlay, tell=tell
+            )
         say(f"{out}  ({_size(out)}, return {', '.join(f'{value:.1f}' for value in result.returns)})")
         return
     if source.is_file():

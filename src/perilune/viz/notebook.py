@@ -17,6 +17,7 @@ from perilune.runs import files
 from perilune.runs.logs import Run
 from perilune.training.events import Episode, Evaluated, Event, Metrics
 from perilune.viz.plots import curves
+from perilune.viz.report.recordings import still_image
 from perilune.viz.report.templates import render
 from perilune.viz.summary import RECENT, TrainingSummary
 
@@ -101,13 +102,16 @@ def run_html(run: Run, videos: Iterable[Path]) -> str:
     }
     picture = None
     video, notes = _newest_video(videos)
+    poster = None
+    with suppress(ValueError):  # it cannot be decoded
+        poster = video and still_image(video[1])
     try:
         picture = curves([run])._repr_png_()
     except MissingDependencyError as error:
         notes.append(str(error))
     return render(
         "run.html", run=run, figures=figures, outcomes=summary.outcomes, recent=RECENT, picture=picture, video=video,
-        notes=notes,
+        poster=poster, notes=notes,
     )  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """Draw on RGB images, uint8 [height, width, 3]: labels, captions, and the panel below a video.
 
-The panel shows Q-values as bars, the chosen action, the latest actions and the return so far.
+The panel shows Q-values as numbers, advantages (Q minus the mean Q of all actions) as bars, the chosen action, the
+latest actions and the return so far. A bar that showed Q itself would be shortest for the best action if all Q-values
+were negative.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ CAPTION = 18  # pixels; font size of captions
 MAX_ROWS = 6  # of actions in a column; more actions need several columns
 RECENT_WIDTH = 400  # pixels; narrower images do not show the latest actions
 FIGURE = 3.2  # width of a Q-value, in font sizes
+ADVANTAGE = "Q - mean"  # label of the bars
 MIN_BAR = 3  # length in font sizes; a shorter bar has no Q-value beside it
 
 
@@ -114,7 +117,7 @@ class Panel(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Range of the bars: round numbers that enclose 0 and all Q-values. Each bar starts at 0.
+    """Range of the bars: round numbers that enclose 0 and all advantages. Each bar starts at 0.
 
     All panels of a video have the same scale, so that their bars can be compared.
     """
@@ -126,9 +129,16 @@ class Scale(NamedTuple):
 NO_SCALE = Scale(0.0, 0.0)
 
 
-def widen(scale: Scale, q_values: Sequence[float] | Array) -> Scale:
-    """Return ``scale``, or a wider scale if some of ``q_values`` are outside it."""
-    finite = [0.0, *(float(q) for q in q_values if math.isfinite(q))]
+def advantages(q_values: Array) -> Array:
+    """Return Q[A] minus the mean Q of all actions, [A]. Values that are not finite become NaN."""
+    finite = np.isfinite(q_values)
+    mean = q_values[finite].mean() if finite.any() else 0.0
+    return np.where(finite, q_values, np.nan) - mean
+
+
+def widen(scale: Scale, values: Sequence[float] | Array) -> Scale:
+    """Return ``scale``, or a wider scale if some of ``values`` are outside it."""
+    finite = [0.0, *(float(value) for value in values if math.isfinite(value))]
     low, high = min(finite), max(finite)
     slack = 1e-6 * (scale.high - scale.low)  # tolerance for the rounding below
     if scale.low - slack <= low and high <= scale.high + slack and scale != NO_SCALE:
@@ -236,8 +246,9 @@ def _still(width: int, panel: Panel, scale: Scale) -> Any:
         draw.text((width - layout.pad - 3 * layout.size, layout.head / 2), "return", MUTED, small, anchor="rm")
     if layout.has_ends:
         row, below = layout.rows[-1], layout.rows[-1].bottom + round(0.3 * layout.small)
-        if small.getlength("Q-values ") < row.bar[0] - row.left - layout.size:
-            draw.text((row.left + layout.size, below), "Q-values", MUTED, small, anchor="la")
+        if small.getlength(f"{ADVANTAGE} ") < row.bar[0] - row.left - layout.size:
+            draw.text((row.left + layout.size, below), ADVANTAGE, MUTED, small, anchor="la")
+        draw.text((row.figure, below), "Q", MUTED, small, anchor="ra")
         ends = [(row.bar[0], "la", f"{scale.low:g}"), (row.bar[1], "ra", f"{scale.high:g}")]
         for at, anchor, words in ends:
             draw.text((at, below), words, MUTED, small, anchor=anchor)
@@ -260,14 +271,15 @@ def add_panel(now: Timestep, panel: Panel, scale: Scale = NO_SCALE, recent: Sequ
 
     The time step has an image and, if the panel has actions, Q-values. ``recent`` are the latest actions, newest last.
     """
-    image, q_values = now.image, () if now.q_values is None else now.q_values.tolist()
+    image, q_values = now.image, np.empty(0) if now.q_values is None else now.q_values
     assert image is not None
     height, width = image.shape[:2]
     layout = _layout(width, panel)
     beneath = _still(width, panel, scale).copy()
     draw, letters = _pillow().ImageDraw.Draw(beneath), _font(layout.size)
     draw.text((width - layout.pad, layout.head / 2), _signed(now.reward), INK, letters, anchor="rm")
-    for number, (row, q) in enumerate(zip(layout.rows, q_values, strict=False)):
+    numbers = zip(layout.rows, q_values.tolist(), advantages(q_values).tolist(), strict=False)
+    for number, (row, q, advantage) in enumerate(numbers):
         chosen, middle = number == now.action, (row.top + row.bottom) / 2
         if chosen:
             side = 0.3 * layout.size
@@ -275,7 +287,7 @@ def add_panel(now: Timestep, panel: Panel, scale: Scale = NO_SCALE, recent: Sequ
             draw.polygon(corners, CHOSEN)
             draw.text((row.left + layout.size, middle), row.name, INK, letters, anchor="lm")
         zero = _along(row.bar, scale, 0.0)
-        if math.isfinite(q) and (end := _along(row.bar, scale, q)) != zero:
+        if math.isfinite(advantage) and (end := _along(row.bar, scale, advantage)) != zero:
             draw.rectangle((min(zero, end), row.top, max(zero, end) - 1, row.bottom), CHOSEN if chosen else BAR)
         if chosen:  # visible even if the bar is short
             draw.rectangle((row.bar[0], row.top, row.bar[1] - 1, row.bottom), outline=CHOSEN)

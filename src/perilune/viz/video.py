@@ -32,6 +32,7 @@ MAX_STAGE_WIDTH = 480  # pixels, so that four stages fit on a screen
 GAP = 6  # pixels between two stages; half as many in a small format
 MAX_SECONDS = 10  # of a stage video, without the one-second still image at its end
 MAX_FPS = 60  # of a stage video
+START = "start"  # label of the first frame of a GIF, which repeats
 
 
 class EpisodeOutcome(NamedTuple):
@@ -85,8 +86,8 @@ def cannot_render(env: envs.Env) -> ConfigError:
 class EpisodeVideo(VideoWriter):
     """A video of episodes. An MP4 also gets a telemetry file with the time step and the Q-values of every frame.
 
-    A GIF has fewer frames and half the width and height. In a GIF, and in a video with a panel, the last frame of each
-    episode is shown for a second.
+    A GIF has fewer frames and half the width and height. It repeats, so its first frame is labeled and shown for a
+    second, and the last frame of each episode for two seconds. A video with a panel shows the last frame for a second.
 
     Args:
         path: The file; its name ends in .mp4 or .gif.
@@ -102,7 +103,8 @@ class EpisodeVideo(VideoWriter):
         small, self._skip = format_of(path).small, frame_skip(path, fps)
         super().__init__(path, Fraction(fps, self._skip))
         self._panel, self._scale, self._q_values = panel, scale, q_values
-        self._still = fps // self._skip if small or panel is not None else 0
+        second = fps // self._skip
+        self._start, self._still = (second, 2 * second) if small else (0, second if panel is not None else 0)
         self._count = 0
         self._recent: tuple[int, ...] = ()
         self._telemetry = None if small else telemetry.TelemetryWriter(telemetry.path_of(path))
@@ -120,10 +122,13 @@ class EpisodeVideo(VideoWriter):
         if (self._count - 1) % self._skip and now.action is not None:
             return
         image = _fit(now.image, self.path)
+        still = self._still if now.action is None else 0
+        if self._start and self._count == 1:
+            image, still = drawing.label_corner(image, START), self._start
         now = now._replace(image=image, q_values=q_values)
         if self._panel is not None:
             image = drawing.add_panel(now, self._panel, self._scale, self._recent)
-        for _ in range(1 if now.action is not None else 1 + self._still):
+        for _ in range(1 + still):
             self.add(image)
             if self._telemetry is not None:
                 self._telemetry.add(now)
@@ -181,10 +186,11 @@ def record_episodes(
     episodes: int = 1,
     max_episode_steps: int | None = None,
     panel: Panel | None = None,
+    tell: Callable[[int, int], object] | None = None,
 ) -> Evaluation:
     """Play episodes and record them in one video.
 
-    With Q-values on a panel, play the episodes twice: the first time to find a scale that fits all Q-values.
+    With bars on a panel, play the episodes twice: the first time to find a scale that fits all bars.
 
     Args:
         policy: Returns an action for obs[O].
@@ -194,6 +200,7 @@ def record_episodes(
         episodes: Number of episodes.
         max_episode_steps: Steps after which an episode is truncated.
         panel: Panel to draw below the images, if any.
+        tell: Called after each episode with the number of recorded episodes and their total.
 
     Returns:
         The returns, lengths and outcomes of the episodes.
@@ -213,7 +220,7 @@ def record_episodes(
             played = (play_episode(policy, env, SCORE_SEEDS + number, max_episode_steps) for number in range(episodes))
             scale = drawing.widen(scale, _measure(chain.from_iterable(played), q_values)[0])
         with EpisodeVideo(path, frames_per_second(env), q_values, panel, scale) as video:
-            return evaluate(policy, rendered, episodes, max_episode_steps=max_episode_steps, show=video.show)
+            return evaluate(policy, rendered, episodes, max_episode_steps=max_episode_steps, show=video.show, tell=tell)
     finally:
         if rendered is not env:
             envs.close(rendered)
@@ -261,7 +268,8 @@ def record_stages(
     """Record one greedy episode of each stage from the same start state, side by side, in one video.
 
     All bars have the same scale. Long episodes are sped up, so that the video lasts at most ``MAX_SECONDS`` plus one
-    second for the still image at its end. Each stage shows its last image until all stages have ended.
+    second for the still image at its end. Each stage shows its last image until all stages have ended. A GIF repeats,
+    so its first image is labeled and shown for a second, and its last image for two seconds.
 
     Args:
         stages: Title and agent of each stage, from left to right.
@@ -280,7 +288,8 @@ def record_stages(
         RunDirectoryError: The file cannot be written.
         MissingDependencyError: PyAV or Pillow is not installed.
     """
-    gap = GAP // 2 if format_of(path).small else GAP
+    repeats = format_of(path).small
+    gap = GAP // 2 if repeats else GAP
     if not rendering.can_draw(env):
         raise cannot_render(env)
     titles, agents = zip(*stages, strict=True)
@@ -313,11 +322,14 @@ def record_stages(
                     for title, (now, recent) in zip(titles, latest, strict=True)
                 ]
                 row = drawing.side_by_side(images, gap)
-                row = row if faster == 1 else drawing.label_corner(row, f"{faster}x speed")
-                video.add(row)
+                starts = repeats and number == 0
+                words = [START] * starts + [f"{faster}x speed"] * (faster > 1)
+                row = drawing.label_corner(row, ", ".join(words)) if words else row
+                for _ in range(1 + int(rate) * starts):
+                    video.add(row)
                 if tell is not None:
                     tell(min(number * skip, steps), steps)
-            for _ in range(int(rate)):
+            for _ in range(int(rate) * (1 + repeats)):
                 video.add(row)
     return [EpisodeOutcome(title, end.outcome, end.reward) for title, (end, _) in zip(titles, latest, strict=True)]
 
@@ -335,11 +347,11 @@ def _frames(
 
 
 def _measure(episodes: Iterable[Timestep], q_values: QValues) -> tuple[list[float], int]:
-    """Play episodes. Return a range that contains 0 and all Q-values, and the length of the longest episode."""
+    """Play episodes. Return a range that contains 0 and all advantages, and the length of the longest episode."""
     low, high, steps = 0.0, 0.0, 0
     for now in episodes:
-        finite = [float(q) for q in q_values(now.obs[None])[0] if np.isfinite(q)]
-        low, high, steps = min([low, *finite]), max([high, *finite]), max(steps, now.step)
+        shown = drawing.advantages(q_values(now.obs[None])[0])
+        low, high, steps = np.fmin.reduce(shown, initial=low), np.fmax.reduce(shown, initial=high), max(steps, now.step)
     return [low, high], steps
 
 

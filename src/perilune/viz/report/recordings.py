@@ -57,7 +57,7 @@ def select(runs: Sequence[Run]) -> Selection:
     for run, path in ((runs[place], path) for place, path in _pick(found)):
         try:
             content = files.read(path, room)
-            still = _still(content)
+            still = still_image(content)
         except PeriluneError:  # larger than the remaining space
             continue
         except ValueError:
@@ -114,7 +114,7 @@ def _suffix(outcome: str | None) -> str:
     return f", {outcome}" if outcome else ""
 
 
-def _still(content: bytes) -> bytes | None:
+def still_image(content: bytes) -> bytes | None:
     """Return a frame of an MP4 as PNG. None if PyAV or Pillow is missing. Raise ValueError if decoding fails."""
     try:
         import av  # noqa: PLC0415 -- heavy, and optional
