@@ -7,7 +7,7 @@ DEMO ?= --eval-episodes 20 --stop-at-return 220
 
 TEST_TOOLS := pytest pytest-randomly pytest-xdist hypothesis httpx jsonschema axe-playwright-python
 LOWEST := $(addprefix tests/test_,$(addsuffix .py,network config logs envs weights plots tensorboard statistics pool \
-	watch_api video progress doctor_mcp))
+	watch_api watch_server video overlay report progress doctor_mcp run_directory seeding))
 
 .PHONY: setup demo docs test test-lowest test-long lint torture benchmarks clean
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shlex
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
 from perilune._utils.console import aside, say
-from perilune._utils.text import printable
+from perilune._utils.text import printable, quoted
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
 from perilune.agent.state import named_weights
@@ -351,7 +350,7 @@ def settings_toml(path: Path, env: Env, setup: Setup) -> str:
     own = "" if module.startswith("gymnasium.") else f"{module}:{setup.environment} "
     lines = [
         "# To train again with these settings:",
-        f"#   perilune train {own}--config {shlex.quote(printable(str(path)))}",
+        f"#   perilune train {own}--config {quoted([printable(str(path))])}",
         f"env = {json.dumps(setup.environment)}",
         f"seed = {setup.seed}",
     ]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
+import shlex
+import subprocess
 from collections.abc import Iterable
 
 WIDTH = 9  # largest number of characters of a number in a table
@@ -23,6 +26,11 @@ def nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     words, plain = list(known), word.lstrip("-")
     initials = [each for each in words if "".join(part[0] for part in re.findall(r"[^\W_]+", each)) == plain]
     return initials or difflib.get_close_matches(word, words, n=most, cutoff=0.6)
+
+
+def quoted(words: Iterable[str]) -> str:
+    """Return ``words`` as a command line that the user can paste into a shell of this system."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def number(value: float | None, decimals: int | None = None) -> str:

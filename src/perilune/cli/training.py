@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import sys
 from argparse import Namespace
@@ -14,7 +13,7 @@ from typing import Any
 
 from perilune import envs
 from perilune._utils.console import aside
-from perilune._utils.text import number
+from perilune._utils.text import number, quoted
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import build
 from perilune.api import DQN
@@ -162,7 +161,7 @@ def _pictures(history: History) -> list[str]:
 def _next_commands(directory: Path, train: dict[str, Any], env_options: str) -> list[str]:
     """Return the commands that are useful after training, each with its purpose."""
     installed = shutil.which("perilune") or Path(sys.argv[0]).name != "perilune"
-    program, run = "perilune" if installed else sys.argv[0], shlex.quote(str(directory))  # such as .venv/bin/perilune
+    program, run = "perilune" if installed else sys.argv[0], quoted([str(directory)])  # such as .venv/bin/perilune
     more = f"--episodes {train['episodes']}" if train["steps"] is None else f"--steps {train['steps']}"
     commands = {
         f"evaluate {run} --episodes 100{env_options}": "score on other start states",
@@ -178,4 +177,4 @@ def _env_options(env: str | None, kwargs: dict[str, Any]) -> str:
     """Return the options that make the environment again if its ID in the run is not enough, else ""."""
     words = ["--env", env] if env and ":" in env else []
     words += ["--env-kwargs", *(f"{name}={json.dumps(value)}" for name, value in kwargs.items())] if kwargs else []
-    return f" {shlex.join(words)}" if words else ""
+    return f" {quoted(words)}" if words else ""

@@ -25,7 +25,7 @@ from perilune.errors import ConfigError, MissingDependencyError
 def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Report:
     """Examine an agent and report what is wrong with it.
 
-    On Linux, the agent runs in a fork of this process. On other systems, or if this process uses other Python threads,
+    On Linux, the agent runs in a fork of this process. On macOS and Windows, or if this process uses other Python threads,
     a GPU, JAX or TensorFlow, the agent runs in this process, and a crash of the agent ends it. To examine an agent in a
     new process, use the command ``perilune doctor FILE:FACTORY``.
 
@@ -55,7 +55,7 @@ def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: i
         return isolation.examine_forked(make_agent, budget, seed)
     collector = Collector([check.title for check in CHECKS])
     session = Session(make_agent, seed, np.random.default_rng(seed), budget=budget)
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         run_checks(session, collector, stuck=lambda late: None)
     return collector.finished()
 

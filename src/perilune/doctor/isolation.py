@@ -1,8 +1,9 @@
 """Run an examination in a child process, to protect this process from the agent's code.
 
 The child starts in the working directory of the parent, without standard input. It sends events through a pipe, as
-lines of JSON. The agent prints to another pipe, and the parent keeps the end of this output. A memory-mapped file holds
-the name of the agent's running method, so that the parent can report which method ended the process.
+lines of JSON. The agent prints to another pipe, and the parent keeps the end of this output. A third pipe closes when
+the parent ends, which ends the child. A memory-mapped file holds the name of the agent's running method, so that the
+parent can report which method ended the process.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import process_time, sleep
+from time import process_time
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -85,15 +86,17 @@ def examine_file(
         }
         child = subprocess.Popen(  # noqa: S603 -- this program
             [sys.executable, "-P", "-c", COMMAND, json.dumps(job)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # on Windows: Ctrl-C does not reach it
             env={**THREADS, **os.environ},
         )
+        assert child.stdin is not None
         assert child.stdout is not None
         assert child.stderr is not None
-        with child.stdout as events, child.stderr as output:
+        with child.stdin, child.stdout as events, child.stderr as output:
             running = _Child(child.pid, child.wait, events.fileno(), output.fileno(), page)
             return _follow(running, budget, watch)
 
@@ -101,25 +104,26 @@ def examine_file(
 def examine_forked(factory: Callable[..., Any], budget: float, seed: int) -> Report:
     """Examine ``factory`` in a fork of this process."""
     with _page() as page:
-        (events, to_events), (output, to_output) = os.pipe(), os.pipe()
+        (events, to_events), (output, to_output), (alive, to_alive) = os.pipe(), os.pipe(), os.pipe()
         with warnings.catch_warnings(action="ignore"):  # about threads of BLAS, which the fork does not need
             pid = os.fork()
         if pid == 0:
             try:
                 os.setsid()
-                for old, new in ((os.open(os.devnull, os.O_RDONLY), 0), (to_output, 1), (to_output, 2)):
-                    os.dup2(old, new)
-                _serve(_agent(lambda _: factory, budget, seed), budget, page, to_events)
+                os.close(to_alive)
+                for number in (1, 2):
+                    os.dup2(to_output, number)
+                _serve(_agent(lambda _: factory, budget, seed), budget, page, to_events, alive)
             finally:
                 os._exit(FAILED)
-        os.close(to_events)
-        os.close(to_output)
+        for end in (to_events, to_output, alive):
+            os.close(end)
         try:
             wait = lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])  # noqa: E731
             return _follow(_Child(pid, wait, events, output, page), budget, str)
         finally:
-            os.close(events)
-            os.close(output)
+            for end in (events, output, to_alive):
+                os.close(end)
 
 
 @contextmanager
@@ -133,7 +137,9 @@ def _page() -> Iterator[Path]:
 
 def can_fork() -> bool:
     """Return whether the agent can run in a fork of this process. Locks that other threads hold would stay locked."""
-    if sys.platform != "linux" or threading.active_count() > 1:  # on macOS, system libraries do not survive a fork
+    if not hasattr(os, "fork") or sys.platform == "darwin":  # on macOS, system libraries do not survive a fork
+        return False
+    if threading.active_count() > 1:
         return False
     torch = sys.modules.get("torch")
     return not {"jax", "tensorflow"} & {*sys.modules} and not (torch is not None and torch.cuda.is_available())
@@ -223,13 +229,13 @@ def serve(
     agent: str, budget: float, seed: int, page: str, arguments: list[str] | None, adapter: str | None
 ) -> NoReturn:
     """Examine ``FILE:FACTORY`` or a program in this process, which ``examine_file`` started."""
-    events = os.dup(1)
+    alive, events = os.dup(0), os.dup(1)
     os.dup2(2, 1)
     if arguments is None:
         work = _agent(lambda stuck: load_factory(agent, budget, stuck), budget, seed)
     else:
         work = _program(agent, arguments, budget, seed, Path(adapter) if adapter else None)
-    _serve(work, budget, Path(page), events)
+    _serve(work, budget, Path(page), events, alive)
 
 
 class _Channel(NamedTuple):
@@ -273,10 +279,14 @@ def _program(
     return work
 
 
-def _serve(work: Callable[[_Channel], None], budget: float, page: Path, events: int) -> NoReturn:
-    """Run the examination, send its events, and end the process without waiting for the agent's threads."""
+def _serve(work: Callable[[_Channel], None], budget: float, page: Path, events: int, alive: int) -> NoReturn:
+    """Run the examination, send its events, and end the process without waiting for the agent's threads.
+
+    Reading ``alive`` returns when the parent ends.
+    """
     process = os.getpid()
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115 -- open until the process ends
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 -- open until the process ends
     sys.stdout = sys.stderr = open(  # noqa: SIM115
         1, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False
     )
@@ -302,7 +312,7 @@ def _serve(work: Callable[[_Channel], None], budget: float, page: Path, events: 
         finally:
             os._exit(FAILED)
 
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)  # its other threads did not survive the fork
     try:
@@ -313,10 +323,10 @@ def _serve(work: Callable[[_Channel], None], budget: float, page: Path, events: 
     os._exit(0)
 
 
-def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        sleep(1.0)
-    os._exit(FAILED)
+def _end_with_parent(alive: int) -> None:
+    with suppress(OSError):  # the agent closed it
+        os.read(alive, 1)
+        os._exit(FAILED)
 
 
 def _limit_resources(cpu_seconds: float) -> None:
@@ -330,10 +340,11 @@ def _limit_resources(cpu_seconds: float) -> None:
         "RLIMIT_DATA": MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "RLIMIT_CORE": 0,
     }
-    if threads := len([*Path("/proc").glob("[0-9]*/task/*")]):
+    if threads := len([*Path("/proc").glob("[0-9]*/task/*")]):  # Linux only
         limits["RLIMIT_NPROC"] = threads + PROCESSES
     for name, limit in limits.items():
         kind = getattr(resource, name)
         soft, hard = resource.getrlimit(kind)
         lowest = min(one for one in (int(limit), soft, hard) if one != resource.RLIM_INFINITY)
-        resource.setrlimit(kind, (lowest, hard))
+        with suppress(OSError, ValueError):  # macOS accepts some limits only in part
+            resource.setrlimit(kind, (lowest, hard))

@@ -26,7 +26,7 @@ def write_adapter(path: Path) -> None:
     template = (resources.files("perilune.doctor") / "adapter_template.txt").read_text(encoding="utf-8")
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(template.replace("FILE.py", str(path)))
+            file.write(template.replace("FILE.py", path.as_posix()))
     except FileExistsError as error:
         raise ExaminationError(f"{path} already exists. Pass another name, or remove the file") from error
     except OSError as error:
@@ -54,7 +54,7 @@ def names_factory(name: str) -> bool:
     if colon and Path(file).suffix in (".py", ".ipynb"):
         split_name(name)
         return True
-    if not colon and Path(name).suffix in (".py", ".ipynb"):
+    if Path(name).suffix in (".py", ".ipynb"):
         if not Path(name).is_file():
             raise ExaminationError(f"file {name!r} does not exist")
     elif not (file.replace(".", "").isidentifier() and member.isidentifier()):

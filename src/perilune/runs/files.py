@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic, sleep
 from typing import IO, Any
 
 import msgspec
@@ -23,6 +24,8 @@ from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 PARTIAL = ".partial"  # suffix of an unfinished file
 LARGEST_JSON = 2**20  # bytes; the default limit of a JSON file
 PART = 512  # the limit allows one object, list or string per this many bytes; decoded, each takes about 100 bytes
+SHARING_ERRORS = (5, 32)  # of Windows: access denied, sharing violation
+SHARING_SECONDS = 5.0  # for which a file may be in use before it cannot be replaced
 PIECE = 2**20  # bytes read at a time
 MARKS = ("config.json", "best.safetensors", "final.safetensors")  # a directory with one of these may be a run
 JUNCTION = 0xA0000003  # st_reparse_tag of a directory junction; the constant of the stat module exists only on Windows
@@ -55,7 +58,7 @@ class NewFile:
             self.file.flush()
             os.fsync(self.file.fileno())
             self.file.close()
-            self._partial.replace(self.path)
+            _replace(self._partial, self.path)
             if os.name != "nt":  # Windows flushes directories itself
                 directory = os.open(self.path.parent, os.O_RDONLY)
                 try:
@@ -69,6 +72,19 @@ class NewFile:
             self.file.close()
         with suppress(OSError):
             self._partial.unlink(missing_ok=True)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename ``source`` to ``target``. On Windows, wait while another process reads ``target``."""
+    end = monotonic() + SHARING_SECONDS
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in SHARING_ERRORS or monotonic() > end:
+                raise
+            sleep(SHARING_SECONDS / 100)
 
 
 def write(path: Path, *content: bytes | memoryview) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from perilune._utils.text import quoted
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import files
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
@@ -44,7 +45,7 @@ RUN_FILES = (
 
 def resume_command(directory: Path) -> str:
     """Return the command that resumes the run in ``directory``."""
-    return f"perilune resume {shlex.quote(str(directory))}"
+    return quoted(["perilune", "resume", str(directory)])
 
 
 def choice_of(directory: Path) -> str:
@@ -59,7 +60,8 @@ def choice_of(directory: Path) -> str:
 
 def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> Path:
     """Return the first of runs/ENV-seedS, runs/ENV-seedS-2, ... that does not exist."""
-    name = f"{environment.replace('/', '_').replace(':', '_')}-seed{seed}"
+    allowed = re.sub(r"[^\w-]", "_", environment)  # Windows allows no colon, and no name that starts with "con."
+    name = f"{allowed}-seed{seed}"
     ends = ("" if number == 1 else f"-{number}" for number in count(1))
     return next(directory for end in ends if not (directory := parent / f"{name}{end}").exists())
 

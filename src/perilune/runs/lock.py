@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,8 +14,10 @@ from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import files
 from perilune.runs.layout import LOCK, OWNER, check_links
 
-if sys.platform != "win32":
+try:
     import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 WAIT = 0.2  # seconds; ``owner`` holds the lock for a much shorter time
 
@@ -60,9 +61,9 @@ def owner(directory: Path) -> str | None:
         return None
 
 
-if sys.platform == "win32":
-
-    def _is_held(descriptor: int, path: str) -> bool:
+def _is_held(descriptor: int, path: str) -> bool:
+    """Return whether a process holds the lock. The file may be read-only."""
+    if fcntl is None:
         lock = FileLock(path)
         try:
             lock.acquire(timeout=0)
@@ -70,16 +71,11 @@ if sys.platform == "win32":
             return True
         lock.release()
         return False
-
-else:
-
-    def _is_held(descriptor: int, path: str) -> bool:
-        """Return whether a process holds the lock. The file may be read-only."""
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # readers do not block each other
-        except (BlockingIOError, PermissionError):
-            return True
-        return False  # closing the file releases the lock
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # readers do not block each other
+    except (BlockingIOError, PermissionError):
+        return True
+    return False  # closing the file releases the lock
 
 
 def _described(directory: Path) -> str:

@@ -37,7 +37,7 @@ class Script:
 
     def __init__(self, path: str | Path, memory: str | None = None, arguments: Sequence[str] = ()) -> None:
         file = Path(path).resolve()
-        before, loop = _split(_unguarded(ast.parse(file.read_text(), file).body), file)
+        before, loop = _split(_unguarded(ast.parse(file.read_bytes(), file).body), file)
         if memory is not None and not _calls(loop, "sample", memory):
             raise ValueError(
                 f"memory={memory!r} is invalid: the training loop of {file.name} does not call {memory}.sample(). Pass "

@@ -145,7 +145,7 @@ def _build(trace: Any, targets: Any) -> Built:
 
 
 def _name(program: Any) -> str:
-    return f"{program.module}:{program.attribute}" if program.module else str(program.path)
+    return f"{program.module}:{program.attribute}" if program.module else program.path.as_posix()
 
 
 def _gamma(known: dict[str, Any]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import tomllib
 from collections.abc import Iterable
 from importlib.resources import files
@@ -43,15 +42,15 @@ def advise(runs: Iterable[Facts], most: int = MAX_ADVICE) -> list[Advice]:
         ConfigError: A run has unknown settings.
     """
     runs = list(runs)
-    found: dict[tuple[str, ...], Advice] = {}
+    found: dict[object, Advice] = {}
     for name in TEXTS:
         matches = [(facts, advice) for facts in runs if (advice := check(name, facts)) is not None]
         if not matches:
             continue
         facts, advice = matches[0]
-        words = shlex.split(advice.command) or [advice.observation]
         # Suggest at most one way to resume a run.
-        action = tuple(words[:3] if words[1:2] == ["resume"] else words)
+        is_resume = advice.command.startswith("perilune resume ")
+        action = facts.run.directory if is_resume else advice.command or advice.observation
         if not facts.made:
             advice = advice._replace(command="")
         if len(runs) > 1:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from perilune._utils.arrays import Array
+from perilune._utils.text import quoted
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import build
 from perilune.envs.known.presets import for_budget, preset
@@ -123,7 +123,7 @@ class Facts:
         """Return a command about the run itself, for example "video --episodes 5"."""
         name, *options = words.split()
         env = ["--env", self.env] if self.env else []
-        return shlex.join(["perilune", name, str(self.run.directory), *options, *env])
+        return quoted(["perilune", name, str(self.run.directory), *options, *env])
 
     def training(self, command: str = "train", *options: str, **changes: Any) -> str:
         """Return a command that trains with the run's settings and ``changes``; "" if a command cannot use the id."""
@@ -142,7 +142,7 @@ class Facts:
             for field in fields(config):
                 if (value := getattr(config, field.name)) != getattr(default, field.name):
                     words += option(field.name, value)
-        return shlex.join(words)
+        return quoted(words)
 
 
 def thirds(values: Array) -> list[float]:
