@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from fixtures_runs import TinyRun, episode, evaluated
 from perilune.errors import FileFormatError
-from perilune.runs import files, layout, logs
-from perilune.runs.logs import LogReader, Table
+from perilune.runs import files, layout, logs, tables
+from perilune.runs.tables import LogReader, Table
 from perilune.training.events import Episode, Evaluated, Event, HealthWarning, Metrics, Started, Timestep
 
 
@@ -191,10 +191,10 @@ def test_number_of_rows_and_strings_is_limited(tmp_path: Path, monkeypatch: pyte
     table = LogReader(path, Episode).read()
     assert table.rows == 290
     texts = set(table.columns["outcome"]) - {None}
-    assert len(texts) == logs.MOST_TEXTS
-    assert max(map(len, texts)) == logs.LONGEST_TEXT
+    assert len(texts) == tables.MOST_TEXTS
+    assert max(map(len, texts)) == tables.LONGEST_TEXT
     assert table.columns["outcome"][-1] is None
-    monkeypatch.setattr(logs, "MOST_ROWS", 3)
+    monkeypatch.setattr(tables, "MOST_ROWS", 3)
     monkeypatch.setattr(files, "PIECE", 2 * len(line(1)))
     path.write_bytes(b"".join(line(number) for number in range(1, 10)))
     table = LogReader(path, Episode).read()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fixtures_runs import episode, evaluated
-from perilune.runs import logs
+from perilune.runs import logs, tables
 from perilune.training.events import Episode, Evaluated
 from perilune.web.series import BAND_POINTS, Curve, band, curve, thin
 
@@ -63,14 +63,14 @@ def test_curves_are_sorted_and_omit_episodes_cut_off_by_the_budget(tmp_path: Pat
     with logs.LogWriter(tmp_path) as log:
         for record in records:
             log.write(record)
-    table = logs.LogReader(tmp_path / "episodes.jsonl", Episode).read()
+    table = tables.LogReader(tmp_path / "episodes.jsonl", Episode).read()
     by_steps = curve(table, "episodes", "reward", "env_steps", 2)
     assert [array.tolist() for array in by_steps] == [[10, 25, 30], [4, 8, 0], [4, 6, 4]]
     by_episode = curve(table, "episodes", "reward", "episode", 2)
     assert [array.tolist() for array in by_episode] == [[1, 2, 3], [8, 4, 0], [8, 6, 2]]
     part = by_episode.between(2, 3)
     assert (part.x.tolist(), part.mean.tolist()) == ([2, 3], [6, 2])  # averages include earlier rows
-    table = logs.LogReader(tmp_path / "evaluations.jsonl", Evaluated).read()
+    table = tables.LogReader(tmp_path / "evaluations.jsonl", Evaluated).read()
     assert curve(table, "evaluations", "mean_return", "env_steps", 1).x.tolist() == [100, 250]
     assert curve(table, "evaluations", "mean_return", "episode", 1).x.tolist() == [10, 25]
 

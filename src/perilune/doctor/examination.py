@@ -25,9 +25,9 @@ from perilune.errors import ConfigError, MissingDependencyError
 def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Report:
     """Examine an agent and report what is wrong with it.
 
-    On Linux, the agent runs in a fork of this process. On macOS and Windows, or if this process uses other Python threads,
-    a GPU, JAX or TensorFlow, the agent runs in this process, and a crash of the agent ends it. To examine an agent in a
-    new process, use the command ``perilune doctor FILE:FACTORY``.
+    On Linux, the agent runs in a fork of this process. On macOS and Windows, or if this process uses other Python
+    threads, a GPU, JAX or TensorFlow, the agent runs in this process, and a crash of the agent ends it. To examine an
+    agent in a new process, use the command ``perilune doctor FILE:FACTORY``.
 
     Args:
         make_agent: Factory that returns an ``AgentAdapter`` with a new agent on each call. If it has a parameter

@@ -10,7 +10,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune._utils.statistics import moving_average
-from perilune.runs.logs import Table
+from perilune.runs.tables import Table
 
 COLUMNS = {
     "episodes": ("reward", "length", "loss", "epsilon", "target_syncs"),

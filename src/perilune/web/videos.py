@@ -14,7 +14,7 @@ from perilune._utils.text import printable
 from perilune.envs.known import lookup
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import files, telemetry
-from perilune.runs.logs import Table
+from perilune.runs.tables import Table
 
 MAX_VIDEOS = 10_000  # files in the videos directory of a run
 MAX_TELEMETRY = 2**24  # bytes; about half an hour of video

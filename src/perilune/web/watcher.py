@@ -16,7 +16,7 @@ from perilune._utils.text import printable
 from perilune.envs.known import lookup
 from perilune.errors import PeriluneError
 from perilune.runs import checkpoint, failure, files, layout, lock, manifest
-from perilune.runs.logs import LogReader, Table
+from perilune.runs.tables import LogReader, Table
 from perilune.web.videos import best_evaluation, find_videos, is_directory
 
 MAX_WARNINGS = 50  # per run; the page shows the latest
