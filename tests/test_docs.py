@@ -190,6 +190,13 @@ def commands() -> dict[Path, list[list[str]]]:
 
 
 COMMANDS = commands()
+REPEATED = {
+    (page, *words)
+    for page in COMMANDS
+    for words in COMMANDS[page]
+    if words[:2] == ["perilune", "doctor"] and page != next(first for first in PAGES if words in COMMANDS.get(first, []))
+}
+"""Examinations that an earlier page has too. They depend on nothing else on the page, so they run once."""
 
 
 def small(words: list[str]) -> list[str]:
@@ -219,7 +226,7 @@ def test_commands_of_a_page_run_with_small_budgets(page: Path, runs: Path, monke
             assert words[0] == "-c" or Path(words[0]).exists(), where
         elif program != "perilune":
             assert program in OTHER_PROGRAMS, f"{where}: not executed. Say why in a comment, or add the program."
-        elif {words[0], " ".join(words[:2]), page.name} & ONLY_PARSED.keys():
+        elif {words[0], " ".join(words[:2]), page.name} & ONLY_PARSED.keys() or (page, program, *words) in REPEATED:
             cli.parse(words)
         else:
             with pytest.MonkeyPatch.context() as patch:
