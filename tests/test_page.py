@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from fixtures_watch import (
@@ -50,6 +52,7 @@ def variants(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     for age, (name, seed) in enumerate({"seed1": 1, "seed1-2": 1, "seed2": 2}.items()):
         run = copy_run(root / "other", runs / name, seed=seed, environment="CartPole-v0")
         os.utime(run / "config.json", (1e9 + age, 1e9 + age))
+    (runs / "seed2" / "evaluations.jsonl").write_text("")
     endings = [{"outcome": label, "ended": "terminated"} for label, n in OUTCOMES.items() for _ in range(n)]
     change_log(copy_run(root / "a", runs / "outcomes", seed=9), "episodes.jsonl", endings[::-1])
     agent = json.loads((root / "a" / "config.json").read_text())["agent"] | {"head": EVIL, EVIL: 1}
@@ -112,7 +115,7 @@ def test_runs_are_compared_in_curves_bands_and_settings(browser: Browser, origin
         page.get_by_label("b", exact=True).check()
         expect(page.locator(LABELS)).to_have_text(["a", "other", "b"])
         page.get_by_label("Bands over seeds").check()
-        expect(page.locator(LABELS)).to_have_text(["CartPole-v1, 2 seeds", "other"])
+        expect(page.locator(LABELS)).to_have_text(["CartPole-v1, mean of 2 seeds", "other"])
         page.get_by_role("button", name="Settings").click()
         expect(page.locator(".settings")).to_contain_text("host.numpy")
         page.get_by_label("Only differences").check()
@@ -131,7 +134,7 @@ def test_band_uses_only_the_newest_run_of_a_seed(browser: Browser, variants: str
         expect(page.locator("label.group", has_text="CartPole-v0")).to_have_text("CartPole-v02 seeds in 3 runs")
         expect(labels).to_have_text(["seed1", "seed1-2", "seed2"])
         page.get_by_label("Bands over seeds").check()
-        expect(labels).to_have_text(["CartPole-v0, 2 seeds"])
+        expect(labels).to_have_text(["CartPole-v0, mean of 2 seeds"])
         expect(warnings).to_contain_text("A band uses only the newest run of each seed. Ignored: seed1.")
         page.get_by_label("seed2", exact=True).uncheck()
         expect(labels).to_have_text(["seed1", "seed1-2"])
@@ -139,6 +142,11 @@ def test_band_uses_only_the_newest_run_of_a_seed(browser: Browser, variants: str
         expect(warnings).to_contain_text("There is no band, because no two selected runs differ only in the seed.")
         lines = page.locator(f"{REWARD} .readings line")
         assert len({line.get_attribute("class") for line in lines.all()}) == 2  # two colors
+        page.get_by_label("Bands over seeds").uncheck()
+        page.get_by_label("seed2", exact=True).check()
+        page.get_by_label("x axis").select_option("seconds")
+        expect(warnings).to_contain_text("Without an evaluation, the training time is unknown: seed2.")
+        expect(labels).to_have_text(["seed1", "seed1-2"])
 
 
 @pytest.mark.parametrize(
@@ -185,25 +193,36 @@ def test_page_is_accessible_in_every_layout(
         assert fits()
 
 
-DRAWN = """async ([answer, x, runs]) => {
+DRAWN = """async ([answer, x, runs, view]) => {
     const { chartContent } = await import("/static/content.js");
     const { draw } = await import("/static/drawing.js");
     const { modelOf } = await import("/static/model.js");
     const { assign } = await import("/static/palette.js");
     assign(runs.map((run) => run.id), (id) => id);
-    const content = chartContent(answer, x, modelOf({ root: "runs", message: null, runs }));
+    const content = chartContent(answer, x, modelOf({ root: "runs", message: null, runs }), view);
     const ctx = Object.assign(document.createElement("canvas"), { width: 400, height: 200 }).getContext("2d");
-    const labels = [];
+    const [labels, dots] = [[], []];
     ctx.fillText = (text, left, middle) => labels.push([text, left, middle, ctx.measureText(text).width]);
-    draw({ ctx, bbox: { left: 0, top: 0, width: 400, height: 200 } }, content);
-    return [content.y, labels];
+    ctx.arc = (x, y) => dots.push([x, y]);
+    draw({ ctx, bbox: { left: 0, top: 0, width: 400, height: 200 } }, content, 1);
+    return { labels, dots, ...content };
 }"""
 
 
-def drawn(page: Page, name: str, runs: list[dict[str, Any]], x: tuple[float, float] = (0, 100)) -> Any:
-    """Return the y range of a chart, and its labels with their left ends, middles and widths in pixels."""
+def content(
+    page: Page, name: str, runs: list[dict[str, Any]], x: tuple[float, float] = (0, 100), **view: object
+) -> dict[str, Any]:
+    """Return the content of a chart, and its labels with their left ends, middles and widths in pixels."""
     series = [{"mean": run["y"], "count": len(run["x"])} | run for run in runs]
-    return page.evaluate(DRAWN, [{"name": name, "x": "env_steps", "series": series, "bands": []}, x, runs])
+    answer = {"name": name, "x": view.get("by", "env_steps"), "series": series, "bands": []}
+    found: dict[str, Any] = page.evaluate(DRAWN, [answer, x, runs, view])
+    return found
+
+
+def drawn(page: Page, name: str, runs: list[dict[str, Any]], x: tuple[float, float] = (0, 100)) -> Any:
+    """Return the y range of a chart and its labels."""
+    found = content(page, name, runs, x)
+    return found["y"], found["labels"]
 
 
 def test_chart_range_fits_the_data_and_labels_do_not_overlap(browser: Browser, origin: str) -> None:
@@ -237,6 +256,151 @@ def test_chart_range_fits_the_data_and_labels_do_not_overlap(browser: Browser, o
         for index, (_, left, middle, width) in enumerate(labels):
             for _, other, level, length in labels[:index]:
                 assert abs(middle - level) >= 11 or left + width <= other or other + length <= left
+
+
+def test_axes_fit_single_points_logarithms_and_outcomes(browser: Browser, origin: str) -> None:
+    mark = {"reward_threshold": 475, "environment": "CartPole-v1"}
+    losses = {"id": "a", "x": [0, 50, 100], "y": [0, 0.5, 80]}
+    zeros = {"id": "a", "x": [0, 50], "y": [0, 0]}
+    shares = [
+        {"id": "a", "outcome": label, "x": [0, 100], "y": y}
+        for label, y in {"fell": [1, 0.25], "balanced": [0, 0.75]}.items()
+    ]
+    with visit(browser, origin) as visited:
+        page = visited.open()
+        point = content(page, "evaluations.mean_return", [{"id": "a", "x": [50], "y": [20]} | mark])
+        assert [label for label, *_ in point["labels"]] == ["solved at 475"]
+        (low, high), (x, y) = point["y"], point["dots"][-1]
+        assert low < 20
+        assert high > 475
+        assert (x, y) == pytest.approx((200, 200 * (high - 20) / (high - low)))
+        found = {"best": {"env_steps": 9, "seconds": 50, "mean_return": 20}}
+        timed = content(page, "evaluations.mean_return", [{"id": "a", "x": [50], "y": [20]} | found], by="seconds")
+        assert [(ring["x"], ring["y"]) for ring in timed["rings"]] == [(50, 20)]
+        assert content(page, "evaluations.mean_return", [point["strong"][0] | mark], y=[10, 30])["y"] == [10, 30]
+
+        default, linear = (content(page, "episodes.loss", [losses], scale=scale) for scale in (None, "linear"))
+        assert (default["log"], default["hidden"], linear["log"], linear["hidden"]) == (True, 1, False, 0)
+        assert 0 < default["y"][0] < 0.5
+        assert [y for line in default["lines"] for y in line["y"]] == [None, 0.5, 80] * 2
+        assert content(page, "episodes.loss", [losses], scale="log", y=[-5, 5])["y"] == default["y"]
+        assert not content(page, "episodes.loss", [zeros], scale="log")["log"]
+        assert not content(page, "episodes.reward", [losses], scale="log")["log"]  # a return can be negative
+
+        stacked = content(page, "episodes.outcome", shares)
+        assert [area["high"] for area in stacked["areas"]] == [[1, 0.25], [1, 1]]
+        compared = content(page, "episodes.outcome", [*shares, shares[0] | {"id": "b"}], outcome="balanced")
+        assert [(line["id"], line["y"]) for line in compared["strong"]] == [("a", [0, 0.75])]
+
+
+def drag(page: Page, dx: float, dy: float) -> None:
+    """Drag across the chart of the returns."""
+    area = page.locator(f"{REWARD} .u-over").bounding_box()
+    assert area is not None
+    page.mouse.move(area["x"] + 100, area["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(area["x"] + 100 + dx, area["y"] + 40 + dy, steps=3)
+    page.mouse.up()
+
+
+def test_both_axes_zoom_with_mouse_and_keyboard(browser: Browser, origin: str) -> None:
+    with visit(browser, origin) as visited:
+        page = visited.open("run=a&run=b")
+        charts = page.locator(".grid .chart:visible h3")
+        expect(charts.first).to_have_text("Return")
+        titles = charts.all_text_contents()
+        assert titles[:3] == ["Return", "Outcomes over time", "Evaluation mean"]
+        assert len(set(titles)) == len(titles)
+        assert len([title for title in titles if "Loss" in title or "Epsilon" in title]) == 2
+        reward = page.locator(REWARD)
+        whole = count_values(page, "a")
+        area = page.locator(f"{REWARD} .u-over").bounding_box()
+        other = page.locator("[id='chart-episodes.outcome'] .u-over").bounding_box()
+        assert area is not None
+        assert other is not None
+        assert (area["width"], area["y"]) == (other["width"], other["y"])  # beside each other, with equal x axes
+
+        drag(page, 100, 80)
+        wait_until(page, lambda: "y=episodes.reward" in page.url and "env_steps=" in page.url)
+        wait_until(page, lambda: 0 < count_values(page, "a") < whole)
+        url = page.url
+        page.reload()
+        wait_until(page, lambda: 0 < count_values(page, "a") < whole)
+        assert page.url == url
+        page.mouse.dblclick(area["x"] + 100, area["y"] + 40)
+        wait_until(page, lambda: "y=" not in page.url and "env_steps" not in page.url)
+        drag(page, 5, 80)  # keeps the x axis
+        wait_until(page, lambda: "y=episodes.reward" in page.url)
+        assert "env_steps" not in page.url
+        page.get_by_role("button", name="Whole range").click()
+        wait_until(page, lambda: "y=" not in page.url)
+        reward.locator(".plot").focus()
+        page.keyboard.press("y")
+        page.keyboard.press("ArrowUp")
+        wait_until(page, lambda: "y=episodes.reward" in page.url)
+        page.keyboard.press("Y")
+        page.keyboard.press("0")
+        wait_until(page, lambda: "y=" not in page.url)
+
+
+def test_scales_and_exports_of_a_chart(browser: Browser, origin: str) -> None:
+    with visit(browser, origin) as visited:
+        page = visited.open("run=a&run=b&smooth=5")
+        reward = page.locator(REWARD)
+        whole = count_values(page, "a")
+        expect(reward.get_by_role("button", name="log")).to_be_hidden()
+        loss = page.locator("[id='chart-episodes.loss']")
+        loss.scroll_into_view_if_needed()
+        log = loss.get_by_role("button", name="log axis of Loss")
+        before = log.get_attribute("aria-pressed")
+        log.click()
+        expect(log).to_have_attribute("aria-pressed", "false" if before == "true" else "true")
+        wait_until(page, lambda: "scale=episodes.loss" in page.url)
+        loss.locator(".plot").focus()
+        page.keyboard.press("l")
+        expect(log).to_have_attribute("aria-pressed", str(before))
+
+        page.get_by_label("x axis").select_option("seconds")
+        expect(reward.locator(".axis")).to_have_text("training time")
+        expect(page.locator("[id='chart-metrics.mean_q'] .axis")).to_have_text("training time")
+        wait_until(page, lambda: "x=seconds" in page.url)
+        assert count_values(page, "a") == whole
+        page.locator(f"{REWARD} .u-over").hover(position={"x": 200, "y": 40})
+        expect(reward.locator(".where")).to_have_text(re.compile(r"^at [\d.]+ (s|min)$"))
+
+        outcome = page.locator("[aria-label=Outcome]:visible")
+        outcome.select_option("left the track")
+        wait_until(page, lambda: "outcome=left" in page.url)
+        page.get_by_label("Bands over seeds").check()
+        expect(reward.locator(".note")).to_contain_text("band: minimum to maximum")
+        expect(reward.locator(".readings")).to_have_text(
+            re.compile(r"CartPole-v1, mean of 2 seeds[\d.]+ \([\d.]+ to [\d.]+\)")
+        )
+        with page.expect_download() as download:
+            reward.get_by_role("button", name="PNG of Return").click()
+        assert download.value.suggested_filename == "episodes.reward.png"
+        with Image.open(download.value.path()) as image:
+            colors = {color for _, color in image.convert("RGB").getcolors(1 << 20)}
+            legend = image.convert("RGB").crop((0, image.height - 100, image.width, image.height))
+            assert image.width == 2 * (760 + 2 * 18)
+            assert image.getpixel((2, 2)) == (255, 255, 255, 255)
+            assert {(0x1D, 0x23, 0x2B), (0x5A, 0x62, 0x70)} <= colors  # the title; the note and the axes
+            assert (0x00, 0x72, 0xB2) in {color for _, color in legend.getcolors(1 << 20)}
+        with page.expect_download() as download:
+            reward.get_by_role("button", name="CSV of Return").click()
+        assert download.value.suggested_filename == "episodes.reward.csv"
+        with download.value.path().open(newline="") as file:
+            table = list(csv.DictReader(file))
+        assert list(table[0]) == [
+            "run", "seconds", "reward", "reward_mean_of_5",
+            "reward_mean_of_5_over_seeds", "reward_mean_of_5_minimum", "reward_mean_of_5_maximum",
+        ]  # fmt: skip
+        assert [row["run"] for row in table].count("a") == whole
+        assert {row["run"] for row in table} == {"a", "b", "CartPole-v1, mean of 2 seeds"}
+        *_, last = (row for row in table if row["run"] == "a")
+        assert float(last["reward"]) > 0
+        assert last["reward_mean_of_5_minimum"] == ""
+        assert_accessible(page)
 
 
 def test_zoom_and_smoothing_apply_to_all_charts_and_the_url(browser: Browser, origin: str) -> None:
@@ -288,7 +452,7 @@ def test_cursor_is_shared_by_charts_with_the_same_x_axis(browser: Browser, origi
         page.locator("#x").select_option("episode")
         expect(place).to_have_text("latest")
         expect(page.locator(f"{EVALUATION} .axis")).to_have_text("episodes")
-        expect(page.locator("[id='chart-metrics.loss'] .axis")).to_have_text("environment steps")
+        expect(page.locator("[id='chart-metrics.mean_q'] .axis")).to_have_text("environment steps")
 
 
 def test_page_can_be_used_with_the_keyboard_alone(browser: Browser, origin: str) -> None:

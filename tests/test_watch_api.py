@@ -101,7 +101,9 @@ def test_served_summary_and_settings_match_the_run(client: Client, root: Path, t
     assert (summary["state"], summary["message"], summary["progress"]) == ("finished", None, 1.0)
     assert summary["episodes"] == len(run.episodes) == 4
     assert summary["env_steps"] == max(run.episodes[-1].env_steps, run.evaluations[-1].env_steps)
-    assert summary["best"] == {name: getattr(best, name) for name in ("env_steps", "episodes", "mean_return")}
+    assert summary["best"] == {
+        name: getattr(best, name) for name in ("env_steps", "episodes", "seconds", "mean_return")
+    }
     assert [label for label, _ in summary["outcomes"]] == ["balanced", "fell", "left the track"]
     assert sum(count for _, count in summary["outcomes"]) == summary["videos"] == 4
     host = json.loads((root / "group/one/host.json").read_text())
@@ -113,7 +115,7 @@ def test_served_series_match_the_logs(client: Client, tiny_run: TinyRun) -> None
     columns = client.json("/api/columns")
     assert set(columns) == {"episodes", "metrics", "evaluations"}
     for log, records in (("episodes", run.episodes), ("metrics", run.metrics), ("evaluations", run.evaluations)):
-        for column in columns[log]:
+        for column in set(columns[log]) - {"outcome"}:
             (series,) = client.json("/api/series", id="group/one", name=f"{log}.{column}")["series"]
             assert series["x"] == [record.env_steps for record in records]
             assert series["y"] == series["mean"] == [getattr(record, column) for record in records]
@@ -122,6 +124,36 @@ def test_served_series_match_the_logs(client: Client, tiny_run: TinyRun) -> None
     rewards = [one.reward for one in run.episodes]
     assert (part["x"], part["y"]) == ([2, 3], rewards[1:3])
     assert part["mean"] == [(rewards[0] + rewards[1]) / 2, (rewards[1] + rewards[2]) / 2]
+
+
+def test_outcomes_and_training_time_are_served(client: Client, root: Path) -> None:
+    """Each outcome is a series, and evaluations give the time of every row."""
+    run = copy_with(root, "moon", seed=3, environment="LunarLander-v3").parent
+    labels = ["landed", "crashed", "landed", "exploded"]
+    episodes = [episode(number, outcome=label) for number, label in enumerate(labels, 1)]
+    (run / "episodes.jsonl").write_text("".join(json.dumps(one._asdict()) + "\n" for one in episodes))
+    times = [Evaluated(20, 2, 0.0, 0.0, 0.0, True, 4.0), Evaluated(30, 3, 0.0, 0.0, 0.0, False, 5.0)]
+    (run / "evaluations.jsonl").write_text("".join(json.dumps(one._asdict()) + "\n" for one in times))
+    query = {"id": "moon", "name": "episodes.outcome", "x": "seconds", "smooth": 2}
+    series = client.json("/api/series", **query)["series"]
+    assert {one["outcome"]: one["mean"] for one in series} == {
+        "landed": [1, 0.5, 0.5, 0.5], "crashed": [0, 0.5, 0.5, 0], "flew off": [0] * 4, "hovered": [0] * 4,
+        "exploded": [0, 0, 0, 0.5],
+    }  # fmt: skip
+    assert {tuple(one["x"]) for one in series} == {(2, 4, 5, 6)}  # the steps 10, 20, 30 and 40
+    assert client.runs()["moon"]["seconds"] == 6
+    again = copy_with(root, "again", seed=4, environment="LunarLander-v3").parent
+    shutil.copy(run / "episodes.jsonl", again)
+    (again / "evaluations.jsonl").write_text("")
+    assert client.runs()["again"]["seconds"] is None
+    (one, *_) = client.json("/api/series", **query | {"id": "again"})["series"]
+    assert (one["count"], one["x"]) == (0, [])
+    bands = client.json("/api/series", **query | {"id": ["moon", "again"], "x": "env_steps"}, band="1")["bands"]
+    assert {band["outcome"]: band["mean"] for band in bands} == {one["outcome"]: one["mean"] for one in series}
+    with (again / "evaluations.jsonl").open("w") as log:  # new evaluations change the times of known episodes
+        log.write(json.dumps(times[0]._asdict()) + "\n")
+    (one, *_) = client.json("/api/series", **query | {"id": "again"})["series"]
+    assert one["x"] == [2, 4, 6, 8]
 
 
 def test_runs_that_differ_only_in_the_seed_form_a_band(client: Client, root: Path) -> None:
@@ -410,7 +442,7 @@ def test_damaged_line_in_a_plotted_log_is_reported(client: Client, root: Path) -
     with (root / "group/one/metrics.jsonl").open("ab") as file:
         file.write(b"\0\0\0\n")
     assert client.run()["message"] is None
-    assert client.json("/api/series", id="group/one", name="metrics.loss")["series"]
+    assert client.json("/api/series", id="group/one", name="metrics.mean_q")["series"]
     assert "metrics.jsonl: damaged line" in client.run()["message"]
 
 

@@ -17,7 +17,7 @@ from scipy import stats
 from fixtures_runs import episode, evaluated
 from perilune.runs import logs, tables
 from perilune.training.events import Episode, Evaluated
-from perilune.web.series import BAND_POINTS, Curve, band, curve, thin
+from perilune.web.series import BAND_POINTS, Curve, band, curve, spaced, thin, training_time
 
 numbers = st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.sampled_from([0.0, 1e300, -1e300]))
 rows = st.lists(st.tuples(st.integers(0, 10**6), numbers), min_size=1, max_size=400)
@@ -63,16 +63,44 @@ def test_curves_are_sorted_and_omit_episodes_cut_off_by_the_budget(tmp_path: Pat
     with logs.LogWriter(tmp_path) as log:
         for record in records:
             log.write(record)
-    table = tables.LogReader(tmp_path / "episodes.jsonl", Episode).read()
-    by_steps = curve(table, "episodes", "reward", "env_steps", 2)
+    read = {"episodes": tables.LogReader(tmp_path / "episodes.jsonl", Episode).read()}
+    by_steps = curve(read, "episodes", "reward", "env_steps", 2)
     assert [array.tolist() for array in by_steps] == [[10, 25, 30], [4, 8, 0], [4, 6, 4]]
-    by_episode = curve(table, "episodes", "reward", "episode", 2)
+    by_episode = curve(read, "episodes", "reward", "episode", 2)
     assert [array.tolist() for array in by_episode] == [[1, 2, 3], [8, 4, 0], [8, 6, 2]]
     part = by_episode.between(2, 3)
     assert (part.x.tolist(), part.mean.tolist()) == ([2, 3], [6, 2])  # averages include earlier rows
-    table = tables.LogReader(tmp_path / "evaluations.jsonl", Evaluated).read()
-    assert curve(table, "evaluations", "mean_return", "env_steps", 1).x.tolist() == [100, 250]
-    assert curve(table, "evaluations", "mean_return", "episode", 1).x.tolist() == [10, 25]
+    read["evaluations"] = tables.LogReader(tmp_path / "evaluations.jsonl", Evaluated).read()
+    assert curve(read, "evaluations", "mean_return").x.tolist() == [100, 250]
+    assert curve(read, "evaluations", "mean_return", "episode").x.tolist() == [10, 25]
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "expected"),
+    [
+        ([], [math.nan] * 4),
+        ([(0, 0.5)], [math.nan] * 4),  # of the untrained agent
+        ([(100, 1.0)], [0, 0.5, 1, 3]),
+        ([(0, 0.5), (100, 1.0), (200, 4.0)], [0, 0.5, 1, 7]),
+        ([(100, 2.0), (200, 1.0)], [0, 1, 2, 2]),  # a changed clock
+        ([(100, math.nan), (200, 2.0)], [0, 0.5, 1, 3]),
+        ([(99, 0.0), (100, 1e308)], [0, 0, 1e308, math.inf]),
+    ],
+)
+def test_training_time_is_interpolated_between_evaluations(
+    evaluations: list[tuple[int, float]], expected: list[float]
+) -> None:
+    columns = np.array(evaluations or np.empty((0, 2)), np.float64).T
+    table = tables.Table((0, 0), {"env_steps": columns[0], "seconds": columns[1]}, None)
+    times = training_time(np.array([0.0, 50, 100, 300]), table)
+    np.testing.assert_allclose(times, expected)
+
+
+def test_spaced_rows_include_both_ends() -> None:
+    assert spaced(0, 8).tolist() == []
+    assert spaced(3, 8).tolist() == [0, 1, 2]
+    kept = spaced(1_000, 8)
+    assert (len(kept), kept[0], kept[-1]) == (8, 0, 999)
 
 
 def seed(x: Sequence[float], mean: Sequence[float]) -> Curve:
@@ -81,7 +109,12 @@ def seed(x: Sequence[float], mean: Sequence[float]) -> Curve:
 
 def test_band_starts_when_all_seeds_have_data_and_ends_with_two_seeds_left() -> None:
     found = band([seed([0, 100], [0, 10]), seed([40, 150], [20, 20]), seed([50, 400], [-1, -1])])
-    assert (found.x[0], found.x[-1], len(found.x)) == (50, 150, BAND_POINTS)
+    assert found.x.tolist() == [50, 100, 150]  # the points of the seeds
+    many = np.linspace(0, 1, BAND_POINTS)
+    assert np.array_equal(band([seed(many, many), seed(many, many)]).x, many)
+    found = band([seed(many, many), seed(many**2, many)])
+    assert (found.x[0], found.x[-1], len(found.x)) == (0, 1, BAND_POINTS)
+    found = band([seed([0, 100], [0, 10]), seed([40, 150], [20, 20]), seed([50, 400], [-1, -1])])
     np.testing.assert_allclose([found.low[0], found.mean[0], found.high[0]], [-1, (5 + 20 - 1) / 3, 20])
     np.testing.assert_allclose([found.low[-1], found.mean[-1], found.high[-1]], [-1, 9.5, 20])
     flat = [seed(range(first, 100), [level] * (100 - first)) for first, level in ((3, 0.0), (7, 10.0), (20, 50.0))]

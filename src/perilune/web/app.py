@@ -24,13 +24,15 @@ from starlette.staticfiles import StaticFiles
 
 from perilune._utils.text import printable
 from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.runs.tables import Table
 from perilune.web.guard import HEADERS, Guard
-from perilune.web.series import COLUMNS, Band, Curve, band, curve, thin
+from perilune.web.series import COLUMNS, Band, Curve, band, curve, spaced, thin
 from perilune.web.videos import Video, find_videos, telemetry_columns, video_info
 from perilune.web.watcher import WatchedRun, Watcher, newest_per_seed
 
 STATIC = Path(__file__).parent / "static"
 MAX_RUNS = 500  # in a query
+MAX_OUTCOMES = 6  # of a run; the page has as many colors
 POLL_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0
 
@@ -47,7 +49,7 @@ class SeriesQuery(msgspec.Struct, frozen=True):
 
     name: str
     id: str | Annotated[tuple[str, ...], Meta(max_length=MAX_RUNS)] = ()
-    x: Literal["env_steps", "episode"] = "env_steps"
+    x: Literal["env_steps", "episode", "seconds"] = "env_steps"
     smooth: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     low: float = msgspec.field(default=-math.inf, name="from")
     high: float = msgspec.field(default=math.inf, name="to")
@@ -79,22 +81,35 @@ class JsonResponse(Response):
         return msgspec.json.encode(content)
 
 
-def _whole_curve(run: WatchedRun, query: SeriesQuery) -> Curve:
+def _tables(run: WatchedRun, query: SeriesQuery) -> dict[str, Table]:
+    logs = {query.name.partition(".")[0]} | ({"evaluations"} if query.x == "seconds" else set())
+    return {log: run.read(log) for log in logs}
+
+
+def _version(run: WatchedRun, query: SeriesQuery) -> object:
+    """Return a value that changes whenever the rows of the curves change."""
+    return tuple(table.version for table in _tables(run, query).values())
+
+
+def _whole_curve(run: WatchedRun, query: SeriesQuery, outcome: str) -> Curve:
     log, _, column = query.name.partition(".")
-    return curve(run.read(log), log, column, query.x, query.smooth).between(query.low, query.high)
+    whole = curve(_tables(run, query), log, column, query.x, query.smooth, outcome)
+    return whole.between(query.low, query.high)
 
 
 # The next two functions are cached. Their argument ``version`` changes whenever the logs change.
 @lru_cache(maxsize=512)
-def _thinned(run: WatchedRun, query: SeriesQuery, version: object) -> tuple[int, Curve]:
+def _thinned(run: WatchedRun, query: SeriesQuery, outcome: str, version: object) -> tuple[int, Curve]:
     """Return the number of rows, and the rows to draw."""
-    whole = _whole_curve(run, query)
-    return len(whole.x), whole.at(thin(whole.x, whole.y, query.points))
+    whole = _whole_curve(run, query, outcome)
+    rows = len(whole.x)
+    # all outcomes keep the same rows, because the page stacks them
+    return rows, whole.at(spaced(rows, query.points) if outcome else thin(whole.x, whole.y, query.points))
 
 
 @lru_cache(maxsize=64)
-def _band(runs: tuple[WatchedRun, ...], query: SeriesQuery, version: object) -> Band:
-    return band([_whole_curve(run, query) for run in runs])
+def _band(runs: tuple[WatchedRun, ...], query: SeriesQuery, outcome: str, version: object) -> Band:
+    return band([_whole_curve(run, query, outcome) for run in runs])
 
 
 def _lists(arrays: Curve | Band) -> dict[str, list[float]]:
@@ -137,7 +152,10 @@ class Api:
         return JsonResponse(COLUMNS)
 
     def series(self, request: Request) -> Response:
-        """Return a column of one or several runs and, on request, bands over runs that differ only in the seed."""
+        """Return a column of one or several runs and, on request, bands over runs that differ only in the seed.
+
+        The column "outcome" gives a series for each outcome, which is its share of the episodes.
+        """
         query = parse(request, SeriesQuery)
         query, names = msgspec.structs.replace(query, id=()), query.id
         log, _, column = query.name.partition(".")
@@ -147,12 +165,15 @@ class Api:
         series, bands = [], []
         with self._lock:
             for run in runs:
-                count, drawn = _thinned(run, query, run.read(log).version)
-                series.append({"id": run.id, "count": count, **_lists(drawn)})
+                for outcome in run.outcomes()[:MAX_OUTCOMES] if column == "outcome" else [""]:
+                    count, drawn = _thinned(run, query, outcome, _version(run, query))
+                    series.append({"id": run.id, "outcome": outcome, "count": count, **_lists(drawn)})
             for seeds, replaced in newest_per_seed(runs) if query.band else []:
-                values = _band(seeds, query, tuple(run.read(log).version for run in seeds))
-                ids = [run.id for run in seeds]
-                bands.append({"group": seeds[0].group, "ids": ids, "replaced": replaced, **_lists(values)})
+                labels = dict.fromkeys(label for run in seeds for label in run.outcomes()[:MAX_OUTCOMES])
+                for outcome in labels if column == "outcome" else [""]:
+                    values = _band(seeds, query, outcome, tuple(_version(run, query) for run in seeds))
+                    about = {"group": seeds[0].group, "ids": [run.id for run in seeds], "replaced": replaced}
+                    bands.append(about | {"outcome": outcome, **_lists(values)})
         return JsonResponse({"name": query.name, "x": query.x, "series": series, "bands": bands})
 
     def videos(self, request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,8 +13,8 @@ from perilune._utils.statistics import moving_average
 from perilune.runs.tables import Table
 
 COLUMNS = {
-    "episodes": ("reward", "length", "loss", "epsilon", "target_syncs"),
-    "metrics": ("loss", "mean_q", "mean_td_target", "gradient_norm", "learning_rate", "epsilon"),
+    "episodes": ("reward", "outcome", "length", "loss", "epsilon", "target_syncs"),
+    "metrics": ("mean_q", "mean_td_target", "gradient_norm", "learning_rate"),
     "evaluations": ("mean_return", "std_return", "min_return"),
 }
 BAND_POINTS = 300
@@ -37,16 +37,49 @@ class Curve(NamedTuple):
         return Curve(self.x[rows], self.y[rows], self.mean[rows])
 
 
-def curve(table: Table, log: str, column: str, x: str, window: int) -> Curve:
-    """Return a column of a log over ``x``, "env_steps" or "episode", with its moving average over ``window`` rows.
+def training_time(env_steps: Array, evaluations: Table) -> Array:
+    """Return the seconds of training at each of ``env_steps``, which only evaluations record.
+
+    Interpolate between evaluations, and continue at the latest speed. Return NaN if there are no evaluations.
+    """
+    steps, seconds = evaluations.columns["env_steps"], evaluations.columns["seconds"]
+    steps, rows = np.unique(steps[np.isfinite(seconds)], return_index=True)
+    if len(steps) == 0 or steps[-1] <= 0:
+        return np.full(len(env_steps), np.nan)
+    seconds = np.maximum.accumulate(seconds[np.isfinite(seconds)][rows])
+    steps, seconds = (np.append(0.0, known[steps > 0]) for known in (steps, seconds))
+    speed = (seconds[-1] - seconds[-2]) / (steps[-1] - steps[-2])
+    later = np.maximum(0.0, env_steps - steps[-1])
+    with np.errstate(over="ignore"):  # of huge values
+        return np.asarray(np.interp(env_steps, steps, seconds) + later * speed)
+
+
+def curve(
+    tables: Mapping[str, Table], log: str, column: str, x: str = "env_steps", window: int = 1, outcome: str = ""
+) -> Curve:
+    """Return a column of a log over ``x``, with its moving average over ``window`` rows.
 
     Omit episodes that were cut off when the budget ended.
+
+    Args:
+        tables: the log, and "evaluations" if ``x`` is "seconds".
+        log: name of the log.
+        column: name of the column.
+        x: "env_steps", "episode" or "seconds". Metrics have no episodes and use "env_steps" instead.
+        window: number of rows.
+        outcome: for the column "outcome", which is 1 in episodes with this outcome and 0 in others.
     """
+    columns = tables[log].columns
     by = {"episodes": "episode", "evaluations": "episodes"}.get(log, "env_steps") if x == "episode" else "env_steps"
-    across, y = table.columns[by], table.columns[column]
+    across, y = columns[by], columns[column]
+    if column == "outcome":
+        y = (y == outcome).astype(np.float64)
     if log == "episodes":
-        is_whole = table.columns["ended"] != "budget"
+        is_whole = columns["ended"] != "budget"
         across, y = across[is_whole], y[is_whole]
+    if x == "seconds":
+        across = training_time(across, tables["evaluations"])
+        across, y = across[np.isfinite(across)], y[np.isfinite(across)]
     if np.any(across[1:] < across[:-1]):  # parallel episodes may end in another order than they start
         order = np.argsort(across, kind="stable")
         across, y = across[order], y[order]
@@ -73,6 +106,11 @@ def thin(x: Array, y: Array, points: int) -> Array:
     return np.unique(kept)
 
 
+def spaced(rows: int, points: int) -> Array:
+    """Return the indices of at most ``points`` of ``rows`` rows, equally spaced, with the first and the last."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, points)).round().astype(np.intp))
+
+
 class Band(NamedTuple):
     """Interquartile mean, minimum and maximum of several seeds along x [G]."""
 
@@ -86,6 +124,7 @@ def band(curves: Sequence[Curve]) -> Band:
     """Return the interquartile mean, minimum and maximum of the curves' moving averages.
 
     The band starts where the last curve starts, so that it does not jump. It ends where fewer than two curves remain.
+    Its points are those of the curves, or equally spaced if there are more than BAND_POINTS.
     The interquartile mean of n values omits the n // 4 lowest and the n // 4 highest.
     """
     finite = [(one.x[rows], one.mean[rows]) for one in curves if (rows := np.isfinite(one.mean)).any()]
@@ -93,7 +132,9 @@ def band(curves: Sequence[Curve]) -> Band:
         return Band(*np.empty((4, 0)))
     start = max(x[0] for x, _ in finite)
     stop = sorted(x[-1] for x, _ in finite)[-2]
-    grid = np.linspace(start, stop, BAND_POINTS) if stop > start else np.array([start] if stop == start else [])
+    grid = np.unique(np.concatenate([x[(start <= x) & (x <= stop)] for x, _ in finite]))
+    if len(grid) > BAND_POINTS:
+        grid = np.linspace(start, stop, BAND_POINTS)
     values = np.array([np.interp(grid, x, mean, np.nan, np.nan) for x, mean in finite])  # [seeds, G]
     columns = [np.sort(column[np.isfinite(column)]) for column in values.T]
     with np.errstate(over="ignore", invalid="ignore"):  # the sum of huge values may overflow

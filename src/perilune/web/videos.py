@@ -95,9 +95,9 @@ def video_info(video: Video, episodes: Table, evaluations: Table) -> dict[str, o
 
 
 def best_evaluation(evaluations: Table) -> dict[str, float] | None:
-    """Return steps, episodes and mean return of the best evaluation so far; None if there is none."""
+    """Return steps, episodes, seconds and mean return of the best evaluation so far; None if there is none."""
     rows = np.flatnonzero(evaluations.columns["best"])
-    names = ("env_steps", "episodes", "mean_return")
+    names = ("env_steps", "episodes", "seconds", "mean_return")
     return {name: evaluations.columns[name][rows[-1]].item() for name in names} if len(rows) else None
 
 

@@ -11,12 +11,15 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
+
 from perilune._utils.arrays import Array
 from perilune._utils.text import printable
 from perilune.envs.known import lookup
 from perilune.errors import PeriluneError
 from perilune.runs import checkpoint, failure, files, layout, lock, manifest
 from perilune.runs.tables import LogReader, Table
+from perilune.web.series import training_time
 from perilune.web.videos import best_evaluation, find_videos, is_directory
 
 MAX_WARNINGS = 50  # per run; the page shows the latest
@@ -90,6 +93,11 @@ class WatchedRun:
             self._summary = self.version, self._summarize(*tables)
         return self._summary[1]
 
+    def outcomes(self) -> list[str]:
+        """Return the outcomes of the episodes so far: first those that the environment defines, then others."""
+        found = self.summary()["outcomes"]
+        return [label for label, _ in found] if isinstance(found, list) else []
+
     def _summarize(self, episodes: Table, evaluations: Table, notices: Table) -> dict[str, object]:
         config = self.config
         environment = printable(config.get("environment", ""))
@@ -111,6 +119,7 @@ class WatchedRun:
             "message": " ".join(printable(text if text.endswith(".") else f"{text}.") for text in messages) or None,
             "env_steps": env_steps,
             "episodes": whole,
+            "seconds": float(training_time(np.array([env_steps]), evaluations)[0]),
             "progress": min(max(0.0, *shares), 1.0) if shares else None,
             "best": best_evaluation(evaluations),
             "outcomes": _outcomes(episodes, is_whole, environment),

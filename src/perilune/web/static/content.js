@@ -2,21 +2,47 @@
 
 import { before } from "./drawing.js";
 import { look, slot } from "./palette.js";
+import { isStacked, ofOutcome, stack } from "./shares.js";
 import { count, number, some } from "./text.js";
 
 const MAX_RAW = 8; // runs; the unsmoothed lines of more runs would hide each other
 const MAX_LISTED = 8; // lines; the others are summarized
 const THRESHOLD_REACH = 1.5; // times the range of the values; the chart does not show a threshold that is further away
 const SCORES = new Set(["episodes.reward", "evaluations.mean_return", "evaluations.min_return"]);
-const LOGARITHMIC = new Set(["loss", "gradient_norm"]); // logarithmic if they span a decade
-const SHARES = new Set(["epsilon"]);
+const LOGARITHMIC = new Set(["loss", "gradient_norm"]); // logarithmic by default if they span a decade
+const NOT_NEGATIVE = new Set([...LOGARITHMIC, "learning_rate", "epsilon", "length", "std_return"]);
+const SHARES = new Set(["epsilon", "outcome"]);
+const MAX_DOTTED = 100; // evaluations of a line; more dots would merge
+
+const metricOf = (name) => name.split(".")[1];
+
+/** Return whether a series can have a logarithmic y axis: whether it is never negative. */
+export const canBeLogarithmic = (name) => NOT_NEGATIVE.has(metricOf(name));
 
 /**
- * Return the content of a chart between x[0] and x[1]. ``strong`` are the main lines, each with its values, ``label`` and
- * ``place``.
+ * Return the content of a chart between x[0] and x[1]. ``y`` is the zoomed range (null: the whole range), ``scale`` is
+ * "log", "linear" or null (the default), and ``outcome`` is the outcome to compare between runs.
+ *
+ * ``strong`` are the main lines, each with its values, ``label`` and ``place``. ``stacked`` is whether they are areas on
+ * top of each other. ``whole`` is the whole range of y. ``hidden`` is the number of values that a logarithmic axis omits.
  */
-export function chartContent(answered, x, model) {
-  const answer = stillChosen(answered);
+export function chartContent(answered, x, model, { y = null, scale = null, outcome = null } = {}) {
+  const content = { x, time: answered.x === "seconds", share: metricOf(answered.name) === "outcome", hidden: 0 };
+  const known = stillChosen(answered);
+  const stacked = isStacked(known);
+  if (stacked) return { ...content, ...stack(known), stacked, y: y ?? [0, 1], whole: [0, 1], log: false };
+  const answer = ofOutcome(known, outcome);
+  const parts = partsOf(answer, model);
+  const log = isLogarithmic(answer.name, parts.strong, scale);
+  const drawn = log ? positive(parts) : parts;
+  const whole = yRange(answer, { ...drawn, log }, x);
+  const shown = y !== null && !(log && y[0] <= 0) ? y : whole;
+  if (log) for (const area of drawn.areas) area.low = area.low.map((low) => low ?? shown[0]);
+  return { ...content, ...drawn, stacked, y: shown, whole, log };
+}
+
+/** Return the lines, areas, marks and rings of a chart. */
+function partsOf(answer, model) {
   const strong = [...bandLines(answer, model), ...runLines(answer, model)];
   const scored = SCORES.has(answer.name);
   const marks = scored ? thresholds(answer, model.byId) : [];
@@ -24,12 +50,33 @@ export function chartContent(answered, x, model) {
   const faint = faintLines(answer);
   const lines = [
     ...faint,
-    ...strong.map((line) => ({ ...line, ...look(line.place), width: 2, dots: evaluated && line.id ? 3 : undefined })),
+    ...strong.map((line) => {
+      const dots = evaluated && line.x.length <= MAX_DOTTED ? 3 : undefined;
+      return { ...line, ...look(line.place), width: 2, dots };
+    }),
   ];
   const areas = answer.bands.map((band) => ({ ...band, color: look(slot(band.ids[0])).color }));
-  const log = LOGARITHMIC.has(answer.name.split(".")[1]) && spansDecade(strong);
   const rings = answer.name === "evaluations.mean_return" ? best(strong, model.byId, answer.x) : [];
-  return { lines, areas, marks, rings, strong, x, log, y: yRange(answer, { strong, faint, areas, marks, log }, x) };
+  return { lines, areas, marks, rings, strong };
+}
+
+function isLogarithmic(name, strong, scale) {
+  if (!canBeLogarithmic(name) || scale === "linear") return false;
+  const range = positiveRange(strong);
+  return scale === "log" ? range !== null : LOGARITHMIC.has(metricOf(name)) && range !== null && range[1] >= 10 * range[0];
+}
+
+/** Return the parts of a chart without the values <= 0, which a logarithmic axis cannot show, and their number. */
+function positive({ lines, areas, strong, ...others }) {
+  const known = (values) => values.map((value) => (value > 0 ? value : null));
+  const hidden = strong.reduce((sum, { y }) => sum + y.filter((value) => value !== null && value <= 0).length, 0);
+  return {
+    ...others,
+    lines: lines.map((line) => ({ ...line, y: known(line.y) })),
+    areas: areas.map((area) => ({ ...area, low: known(area.low), high: known(area.high) })),
+    strong,
+    hidden,
+  };
 }
 
 /** Return the part of a response for runs that are still selected and not replaced by a newer run with the same seed. */
@@ -40,20 +87,33 @@ function stillChosen(answer) {
   return { ...answer, series: answer.series.filter((one) => shown(one.id)), bands };
 }
 
-/** Return messages about runs that the bands of a response ignore. */
-export function ignoredRuns(answer, model) {
-  if (answer.bands.length === 0) return ["There is no band, because no two selected runs differ only in the seed."];
-  const ids = answer.bands.flatMap((band) => Object.keys(band.replaced));
-  const names = some(ids.map(model.label));
-  return ids.length === 0 ? [] : [`A band uses only the newest run of each seed. Ignored: ${names}.`];
+/** Return messages about selected runs that a response leaves out. ``bands`` is whether bands were requested. */
+export function ignoredRuns(answer, model, bands) {
+  const timeless = answer.series.map((one) => one.id).filter((id) => model.byId.get(id)?.seconds === null);
+  const without = answer.x === "seconds" ? [...new Set(timeless)] : [];
+  const replaced = answer.bands.flatMap((band) => Object.keys(band.replaced));
+  const older = some([...new Set(replaced)].map(model.label));
+  return [
+    without.length > 0 && `Without an evaluation, the training time is unknown: ${some(without.map(model.label))}.`,
+    bands && answer.bands.length === 0 && "There is no band, because no two selected runs differ only in the seed.",
+    older && `A band uses only the newest run of each seed. Ignored: ${older}.`,
+  ].filter(Boolean);
+}
+
+/** Return the name of the line in the middle of a band. */
+export function bandLabel({ group, ids }, model) {
+  const mean = ids.length < 4 ? "mean" : "interquartile mean"; // of fewer than four values, they are equal
+  return `${model.groupLabel(group)}, ${mean} of ${count(ids.length, "seed")}`;
 }
 
 function bandLines(answer, model) {
   return answer.bands.map((band) => ({
-    label: `${model.groupLabel(band.group)}, ${count(band.ids.length, "seed")}`,
+    label: bandLabel(band, model),
     place: slot(band.ids[0]),
     x: band.x,
     y: band.mean,
+    low: band.low,
+    high: band.high,
     count: band.x.length,
   }));
 }
@@ -77,8 +137,9 @@ function runLines(answer, model) {
 /** Return the faint lines: unsmoothed values or, for runs in a band, moving averages. */
 function faintLines(answer) {
   const banded = inBands(answer);
+  const isDrawn = answer.series.length <= MAX_RAW && metricOf(answer.name) !== "outcome"; // an episode has one outcome
   const raw =
-    answer.series.length <= MAX_RAW ? answer.series.filter((one) => !banded.has(one.id)) : [];
+    isDrawn ? answer.series.filter((one) => !banded.has(one.id)) : [];
   return [
     ...raw.map((one) => ({
       x: one.x,
@@ -116,34 +177,27 @@ function best(strong, runs, x) {
     .map((line) => [line, runs.get(line.id)?.best])
     .filter(([, found]) => found)
     .map(([line, found]) => ({
-      x: x === "episode" ? found.episodes : found.env_steps,
+      x: found[x === "episode" ? "episodes" : x],
       y: found.mean_return,
       color: look(line.place).color,
     }));
 }
 
-function spansDecade(strong) {
-  let low = Infinity;
-  let high = 0;
-  for (const { y } of strong) {
-    for (const value of y) {
-      if (value === null || value <= 0) continue;
-      low = Math.min(low, value);
-      high = Math.max(high, value);
-    }
-  }
-  return high >= 10 * low;
+/** Return the lowest and the highest value > 0 of the lines, or null if there is none. */
+function positiveRange(strong) {
+  const [low, high] = extent(strong.flatMap(({ y }) => y.filter((value) => value > 0)));
+  return low <= high ? [low, high] : null;
 }
 
-function yRange(answer, { strong, faint, areas, marks, log }, x) {
-  if (SHARES.has(answer.name.split(".")[1])) return [-0.03, 1.03];
+function yRange(answer, { lines, areas, marks, strong, log }, x) {
+  if (SHARES.has(metricOf(answer.name)) && !log) return [-0.03, 1.03];
   const values = [];
-  const inside = (line, of) => values.push(...visible(line.x, of, x).filter((value) => !log || value > 0));
-  for (const line of [...faint, ...strong]) inside(line, line.y);
-  for (const area of areas) for (const edge of [area.low, area.high]) inside(area, edge);
+  for (const line of lines) values.push(...visible(line.x, line.y, x));
+  for (const area of areas) for (const edge of [area.low, area.high]) values.push(...visible(area.x, edge, x));
   if (values.length === 0) return log ? [1, 10] : [0, 1];
   let [low, high] = extent(values);
-  const reach = THRESHOLD_REACH * (high - low);
+  const isCurve = strong.some((line) => line.x.length > 1);
+  const reach = isCurve ? THRESHOLD_REACH * (high - low) : Infinity; // single points have no range
   [low, high] = extent([
     low,
     high,
@@ -179,11 +233,14 @@ export function extent(values) {
 }
 
 /**
- * Return the values at x (null: the latest): ``listed`` as [{place, label, value}], and ``rest``, a summary of the other
+ * Return the values at x (null: the latest): ``listed`` as [{place, label, value, low, high}], and ``rest``, a summary of the other
  * lines. If y is not null, list the lines nearest to y.
  */
-export function readings(strong, x, y) {
-  const all = strong.map((line) => ({ place: line.place, label: line.label, value: valueAt(line, x) }));
+export function readings(strong, x, y, format = number) {
+  const all = strong.map((line) => {
+    const [value, low, high] = [line.y, line.low, line.high].map((y) => (y ? valueAt({ x: line.x, y }, x) : null));
+    return { place: line.place, label: line.label, value, low, high };
+  });
   if (y !== null && all.length > MAX_LISTED)
     all.sort((a, b) => Math.abs((a.value ?? Infinity) - y) - Math.abs((b.value ?? Infinity) - y));
   const values = all
@@ -195,7 +252,7 @@ export function readings(strong, x, y) {
     more <= 0
       ? ""
       : values.length
-        ? `and ${more} more, from ${number(Math.min(...values))} to ${number(Math.max(...values))}`
+        ? `and ${more} more, from ${format(Math.min(...values))} to ${format(Math.max(...values))}`
         : `and ${more} more`;
   return { listed: all.slice(0, MAX_LISTED), rest };
 }
@@ -209,13 +266,13 @@ function valueAt({ x, y }, at) {
 }
 
 /** Describe the chart for screen readers. */
-export function describe(strong) {
+export function describe(strong, format = number) {
   if (strong.length === 0) return "No data yet.";
   const first = strong.slice(0, MAX_LISTED).map(({ label, y, count: rows }) => {
     const values = y.filter((value) => value !== null);
     if (values.length === 0) return `${label}: no data yet.`;
     const [low, high] = extent(values);
-    return `${label}: ${count(rows, "value")}, from ${number(low)} to ${number(high)}, latest ${number(values.at(-1))}.`;
+    return `${label}: ${count(rows, "value")}, from ${format(low)} to ${format(high)}, latest ${format(values.at(-1))}.`;
   });
   const more = strong.length - first.length;
   return first.join(" ") + (more > 0 ? ` And ${count(more, "more line")}.` : "");

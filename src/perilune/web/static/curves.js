@@ -6,11 +6,13 @@ import { ignoredRuns } from "./content.js";
 import { debounced, el, keep, text } from "./dom.js";
 import { noRuns } from "./model.js";
 import { createOutcomes } from "./outcomes.js";
-import { change, chosen, state } from "./state.js";
+import { change, chosen, state, WHOLE } from "./state.js";
 import { number, some, X_LABELS } from "./text.js";
 
 const SMOOTH = [1, 5, 10, 20, 50, 100, 200, 500, 1000];
-const FIRST = ["episodes.reward", "evaluations.mean_return"];
+const OUTCOME = "episodes.outcome";
+const FIRST = ["episodes.reward", OUTCOME, "evaluations.mean_return"];
+const LEAST_SHARED = 20; // episodes, of which the outcomes are a share
 const NOT_SMOOTHED = new Set(["epsilon", "learning_rate", "target_syncs"]);
 const MAX_REQUESTS = 2; // at the same time
 const MIN_WAIT = 500; // milliseconds between two requests for the same chart while runs grow
@@ -19,11 +21,18 @@ const MIN_WAIT = 500; // milliseconds between two requests for the same chart wh
 function smoothing(name) {
   const [log, metric] = name.split(".");
   if (log === "evaluations" || NOT_SMOOTHED.has(metric)) return 1;
+  if (name === OUTCOME) return Math.max(state.smooth, LEAST_SHARED);
   return log === "episodes" ? state.smooth : Math.ceil(state.smooth / 5);
 }
 
-/** Return the x axis of a series. Metrics always use environment steps, because their rows have no episode. */
-const xOf = (name) => (name.startsWith("metrics.") ? "env_steps" : state.x);
+/** Return the x axis of a series. Metrics use environment steps instead of episodes, because their rows have none. */
+const xOf = (name) => (name.startsWith("metrics.") && state.x === "episode" ? "env_steps" : state.x);
+
+/** Return a list of [chart, ...] with another item for the chart ``name``; without it if ``values`` is empty. */
+const replaced = (list, name, values) => [
+  ...list.filter(([chart]) => chart !== name),
+  ...(values.length ? [[name, ...values]] : []),
+];
 
 /** Create the view in ``host``. Return ``update(model, changed)``; ``changed`` are ids of runs (null: any run). */
 export function createCurves(host) {
@@ -35,7 +44,8 @@ export function createCurves(host) {
   host.append(tools.element, warnings, empty, grid, outcomes.element);
   let model = null;
   let x = state.x; // of the values at the cursor
-  let bandMessages = [];
+  let ignored = []; // messages about selected runs that are not drawn
+  let view = ""; // ranges of y, scales and so on
   let query = ""; // what the charts show: ids, smoothing and so on
   const cells = []; // {cell, visible, stale, busy, next}
   const seen = new IntersectionObserver(
@@ -52,7 +62,7 @@ export function createCurves(host) {
     const all = Object.entries(columns).flatMap(([log, names]) => names.map((name) => `${log}.${name}`));
     const sorted = [...FIRST.filter((name) => all.includes(name)), ...all.filter((name) => !FIRST.includes(name))];
     for (const name of sorted) {
-      const cell = createCell(name, { zoom, cursor });
+      const cell = createCell(name, { zoom, cursor, scale, outcome: (label) => change({ outcome: label }) });
       cells.push({ cell, visible: false, stale: true, busy: false, next: 0 });
       grid.append(cell.element);
       seen.observe(cell.element);
@@ -61,13 +71,21 @@ export function createCurves(host) {
   let starting = null;
 
   function wholeRange(kind) {
-    const counts = chosen().map((id) => model.byId.get(id)?.[kind === "episode" ? "episodes" : "env_steps"] ?? 0);
+    const counts = chosen().map((id) => model.byId.get(id)?.[kind === "episode" ? "episodes" : kind] ?? 0);
     return [0, Math.max(1, ...counts) * 1.02];
   }
 
-  const rangeOf = (name) => state[xOf(name)] ?? wholeRange(xOf(name));
+  const viewOf = (name) => ({
+    by: xOf(name),
+    x: state[xOf(name)] ?? wholeRange(xOf(name)),
+    y: state.y.find(([chart]) => chart === name)?.slice(1) ?? null,
+    scale: state.scale.find(([chart]) => chart === name)?.[1] ?? null,
+    outcome: state.outcome,
+  });
 
-  function zoom(name, range) {
+  function zoom(name, { x: range, y }) {
+    const values = y === undefined ? {} : { y: replaced(state.y, name, y ?? []) };
+    if (range === undefined) return change(values);
     const kind = xOf(name);
     const [least, most] = wholeRange(kind);
     if (range !== null) {
@@ -75,7 +93,11 @@ export function createCurves(host) {
       const from = Math.min(Math.max(range[0], least), most - width);
       range = width >= most - least ? null : [from, from + width];
     }
-    change({ [kind]: range });
+    change({ ...values, [kind]: range });
+  }
+
+  function scale(name, wanted) {
+    change({ scale: replaced(state.scale, name, [wanted]), y: replaced(state.y, name, []) });
   }
 
   let pointed = null; // [name, x] to show at the next animation frame; the mouse moves more often
@@ -125,9 +147,9 @@ export function createCurves(host) {
         points: Math.round(Math.min(600, Math.max(120, 6000 / chosen().length))),
       });
       if (requested === query) {
-        one.cell.show(answer, rangeOf(name), model, smooth);
-        bandMessages = state.bands ? ignoredRuns(answer, model) : [];
-        updateWarnings(warnings, model, bandMessages);
+        one.cell.show(answer, model, smooth, viewOf(name));
+        ignored = ignoredRuns(answer, model, state.bands);
+        updateWarnings(warnings, model, ignored);
       }
       tools.problem("");
     } catch (error) {
@@ -148,9 +170,9 @@ export function createCurves(host) {
 
   return async function update(next, changed) {
     model = next;
-    tools.update(state.env_steps !== null || state.episode !== null);
-    if (!state.bands || chosen().length === 0) bandMessages = [];
-    updateWarnings(warnings, model, bandMessages);
+    tools.update(Object.keys(WHOLE).some((name) => state[name]?.length > 0));
+    if ((!state.bands && state.x !== "seconds") || chosen().length === 0) ignored = [];
+    updateWarnings(warnings, model, ignored);
     empty.hidden = chosen().length > 0;
     grid.hidden = chosen().length === 0;
     text(
@@ -167,13 +189,18 @@ export function createCurves(host) {
       starting = null; // try again with the next update
       return tools.problem(error.message);
     }
-    const requested = JSON.stringify([chosen(), state.smooth, state.bands, state.x, state.env_steps, state.episode]);
+    const shares = cells.find(({ cell }) => cell.name === OUTCOME)?.cell.element;
+    if (shares) shares.hidden = !chosen().some((id) => model.byId.get(id)?.outcomes);
+    const { smooth, bands, x: by } = state;
+    const requested = JSON.stringify([chosen(), smooth, bands, by, state[by], state.env_steps]);
     const sameLines = requested === query;
     query = requested;
-    if (!sameLines) {
-      for (const { cell, visible } of cells) if (visible) cell.range(rangeOf(cell.name)); // redraw known data at once
-      refine();
-    } else if (changed === null || changed.some((id) => chosen().includes(id))) {
+    const sameView = JSON.stringify([state.y, state.scale, state.outcome]);
+    const redrawn = view === sameView ? (sameLines ? [] : cells.filter(({ visible }) => visible)) : cells;
+    for (const { cell } of redrawn) cell.view(viewOf(cell.name)); // redraw known data at once
+    view = sameView;
+    if (!sameLines) refine();
+    else if (changed === null || changed.some((id) => chosen().includes(id))) {
       for (const one of cells) one.stale = true;
     }
     pump();
@@ -218,7 +245,7 @@ function createTools() {
   const bands = el("input", { type: "checkbox", id: "bands", change: () => change({ bands: bands.checked }) });
   const whole = el(
     "button",
-    { type: "button", id: "whole", click: () => change({ env_steps: null, episode: null }) },
+    { type: "button", id: "whole", click: () => change(WHOLE) },
     "Whole range",
   );
   const problem = el("p", { class: "problem", role: "alert", hidden: true });

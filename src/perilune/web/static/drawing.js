@@ -4,17 +4,17 @@ import { ink } from "./palette.js";
 
 const MAX_DOTS = 30; // a line with fewer points on the chart also gets dots
 
-/** Draw ``content`` on the uPlot chart ``u``. */
-export function draw(u, content) {
+/** Draw ``content`` on the uPlot chart ``u``, with ``ratio`` pixels of the canvas for a pixel of a line. */
+export function draw(u, content, ratio) {
   const { ctx, bbox } = u;
-  const place = placing(u, content);
+  const place = placing(u, content, ratio);
   ctx.save();
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
   ctx.clip();
   ctx.lineJoin = "round";
-  drawMarks(ctx, bbox, place, content.marks);
   for (const area of content.areas) drawArea(ctx, place, area);
+  drawMarks(ctx, bbox, place, content.marks);
   for (const line of content.lines) drawLine(ctx, place, line, content.x);
   for (const ring of content.rings) drawRing(ctx, place, ring);
   drawLabels(ctx, bbox, place, content);
@@ -22,13 +22,14 @@ export function draw(u, content) {
 }
 
 /** Return functions that convert ``x`` and ``y`` to pixels of the canvas, and pixels ``back`` to x. */
-function placing(u, { x, y, log }) {
+function placing(u, { x, y, log }, ratio) {
   const { left, top, width, height } = u.bbox;
   const along = width / (x[1] - x[0]);
   const level = log ? Math.log10 : (value) => value;
   const up = height / (level(y[1]) - level(y[0]));
   const base = level(y[0]);
   return {
+    ratio,
     x: (value) => left + (value - x[0]) * along,
     y: (value) => top + height - (level(value) - base) * up,
     back: (pixel) => x[0] + (pixel - left) / along,
@@ -39,7 +40,7 @@ function drawLine(ctx, place, line, range) {
   const { x, y } = line;
   const first = Math.max(0, before(x, range[0]) - 1);
   const last = Math.min(x.length - 1, before(x, range[1]) + 1);
-  const ratio = devicePixelRatio;
+  const { ratio } = place;
   ctx.globalAlpha = line.alpha ?? 1;
   ctx.strokeStyle = ctx.fillStyle = line.color;
   ctx.lineWidth = (line.width ?? 2) * ratio;
@@ -54,8 +55,9 @@ function drawLine(ctx, place, line, range) {
   }
   ctx.stroke();
   ctx.setLineDash([]);
-  if (line.dots || last - first < MAX_DOTS) {
-    const radius = (line.dots ?? (line.width ?? 2) * 0.9) * ratio;
+  const dots = line.dots ?? (last - first < MAX_DOTS ? (line.width ?? 2) * 0.9 : 0);
+  if (dots > 0) {
+    const radius = dots * ratio;
     for (let index = first; index <= last; index += 1) {
       if (y[index] !== null) dot(ctx, place.x(x[index]), place.y(y[index]), radius);
     }
@@ -69,8 +71,8 @@ function dot(ctx, x, y, radius) {
   ctx.fill();
 }
 
-function drawArea(ctx, place, { x, low, high, color }) {
-  ctx.globalAlpha = 0.2;
+function drawArea(ctx, place, { x, low, high, color, alpha }) {
+  ctx.globalAlpha = alpha ?? 0.2;
   ctx.fillStyle = color;
   ctx.beginPath();
   const known = [...x.keys()].filter((index) => low[index] !== null && high[index] !== null);
@@ -82,7 +84,7 @@ function drawArea(ctx, place, { x, low, high, color }) {
 }
 
 function drawMarks(ctx, bbox, place, marks) {
-  const ratio = devicePixelRatio;
+  const { ratio } = place;
   ctx.strokeStyle = ink("muted");
   ctx.lineWidth = ratio;
   ctx.setLineDash([5 * ratio, 4 * ratio]);
@@ -103,7 +105,7 @@ const MARK_COST = 8;
 
 /** Label each mark beside its line, where the label covers the least. Draw a halo around the letters. */
 function drawLabels(ctx, bbox, place, content) {
-  const ratio = devicePixelRatio;
+  const { ratio } = place;
   ctx.font = `${11 * ratio}px system-ui, sans-serif`;
   ctx.textAlign = "left";
   ctx.textBaseline = "middle";
@@ -120,7 +122,7 @@ function drawLabels(ctx, bbox, place, content) {
     .filter(({ boxes }) => boxes.length > 0) // otherwise its line is not on the chart
     .sort((a, b) => a.boxes.length - b.boxes.length); // labels with the fewest candidates first
   for (const { label, boxes } of labels) {
-    const costs = boxes.map((box) => cost(box, content, place, taken, ratio));
+    const costs = boxes.map((box) => cost(box, content, place, taken));
     const box = boxes[costs.indexOf(Math.min(...costs))];
     taken.push(box);
     const at = [box.left + 4 * ratio, box.top + height / 2];
@@ -146,8 +148,8 @@ function candidates(bbox, level, { width, height }) {
 }
 
 /** Return the cost of a label in ``box``: how much it would cover. */
-function cost(box, { lines, rings, marks }, place, taken, ratio) {
-  const radius = 8 * ratio;
+function cost(box, { lines, rings, marks }, place, taken) {
+  const radius = 8 * place.ratio;
   const overlap = (other) =>
     other.left < box.left + box.width &&
     box.left < other.left + other.width &&
@@ -187,9 +189,9 @@ function inside({ x, y }, { left, top, width, height }, place) {
 
 function drawRing(ctx, place, { x, y, color }) {
   ctx.strokeStyle = color;
-  ctx.lineWidth = 1.5 * devicePixelRatio;
+  ctx.lineWidth = 1.5 * place.ratio;
   ctx.beginPath();
-  ctx.arc(place.x(x), place.y(y), 6 * devicePixelRatio, 0, 2 * Math.PI);
+  ctx.arc(place.x(x), place.y(y), 6 * place.ratio, 0, 2 * Math.PI);
   ctx.stroke();
 }
 

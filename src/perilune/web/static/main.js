@@ -7,7 +7,7 @@ import { EMPTY, modelOf } from "./model.js";
 import { assign } from "./palette.js";
 import { createSettings } from "./settings.js";
 import { createSidebar, defaultRuns } from "./sidebar.js";
-import { change, chosen, onChange, state } from "./state.js";
+import { change, chosen, onChange, state, WHOLE } from "./state.js";
 import { some } from "./text.js";
 import { createVideos } from "./videos.js";
 
@@ -125,7 +125,7 @@ addEventListener("keydown", (event) => {
     1: () => change({ view: "curves" }),
     2: () => change({ view: "videos" }),
     3: () => change({ view: "settings" }),
-    0: () => change({ env_steps: null, episode: null }),
+    0: () => change(WHOLE),
     "?": () => $("keys").showModal(),
     "/": () => {
       if (getComputedStyle($("runs")).display === "none") $("fold").click();

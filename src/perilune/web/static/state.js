@@ -14,8 +14,16 @@ const DEFAULTS = {
   video: null, // name of the video
   env_steps: null, // [from, to] of charts over environment steps; null: the whole range
   episode: null,
+  seconds: null,
+  y: [], // [chart, from, to] of charts with a zoomed y axis
+  scale: [], // [chart, "log" or "linear"] of charts with another y axis than by default
+  outcome: null, // the outcome that is compared between runs
 };
-const CHOICES = { view: ["curves", "videos", "settings"], x: ["env_steps", "episode"] };
+const X_AXES = ["env_steps", "episode", "seconds"];
+const CHOICES = { view: ["curves", "videos", "settings"], x: X_AXES };
+
+/** The values that show the whole range in every chart. */
+export const WHOLE = { env_steps: null, episode: null, seconds: null, y: [] };
 
 export const state = { ...DEFAULTS };
 const listeners = [];
@@ -46,12 +54,15 @@ function toFragment() {
   for (const [name, value] of Object.entries(state)) {
     if (String(value) === String(DEFAULTS[name]) && name !== "runs") continue;
     if (name === "runs") for (const id of value ?? []) fields.append("run", id);
-    else
-      fields.set(name, Array.isArray(value) ? value.map((end) => Number(end.toPrecision(8))).join("~") : String(value));
+    else if (["y", "scale"].includes(name)) for (const chart of value) fields.append(name, joined(chart));
+    else fields.set(name, Array.isArray(value) ? joined(value) : String(value));
   }
   if (state.runs !== null && state.runs.length === 0) fields.set("none", "1");
   return fields.toString();
 }
+
+const joined = (parts) =>
+  parts.map((part) => (typeof part === "number" ? Number(part.toPrecision(8)) : part)).join("~");
 
 function fromFragment(fragment) {
   const fields = new URLSearchParams(fragment.replace(/^#/, ""));
@@ -60,12 +71,17 @@ function fromFragment(fragment) {
   for (const [name, allowed] of Object.entries(CHOICES)) {
     if (allowed.includes(fields.get(name))) values[name] = fields.get(name);
   }
-  for (const name of ["env_steps", "episode"]) {
+  for (const name of X_AXES) {
     const [from, to] = (fields.get(name) ?? "").split("~").map(Number);
     if (from < to) values[name] = [from, to];
   }
+  const charts = (name) => fields.getAll(name).map((field) => field.split("~"));
+  values.y = charts("y")
+    .map(([chart, from, to]) => [chart, Number(from), Number(to)])
+    .filter(([, from, to]) => from < to && Number.isFinite(to - from));
+  values.scale = charts("scale").filter(([, scale]) => scale === "log" || scale === "linear");
   for (const name of ["bands", "differs"]) values[name] = fields.get(name) === "true";
-  for (const name of ["filter", "source", "video"]) values[name] = fields.get(name) ?? DEFAULTS[name];
+  for (const name of ["filter", "source", "video", "outcome"]) values[name] = fields.get(name) ?? DEFAULTS[name];
   const smooth = Number(fields.get("smooth"));
   if (Number.isInteger(smooth) && smooth >= 1 && smooth <= 1000) values.smooth = smooth;
   return values;

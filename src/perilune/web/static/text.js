@@ -21,12 +21,12 @@ export function number(value) {
   return digits.replace(/^-/, "−");
 }
 
-/** Format a number for an axis: 20k or 1.5M. */
-export function brief(value) {
+/** Format a number with a unit: 20k or 1.5M. ``precision`` is the number of digits from 10,000 on. */
+export function brief(value, precision = 4) {
   const size = Math.abs(value);
   const [unit, letter] = size >= 1e6 ? [1e6, "M"] : size >= 1e4 ? [1e3, "k"] : [1, ""];
-  const scaled = Number((value / unit).toPrecision(size >= 1e4 ? 4 : 6));
-  return (size > 0 && size < 1e-3 ? value.toExponential(0) : String(scaled)).replace(/^-/, "−") + letter;
+  const scaled = Number((value / unit).toPrecision(size >= 1e4 ? precision : 6));
+  return (size > 0 && size < 1e-3 ? Number(value.toPrecision(3)).toExponential() : String(scaled)).replace(/^-/, "−") + letter;
 }
 
 /** Format a count with its noun: "1 run" or "3 runs". */
@@ -53,24 +53,36 @@ export function clock(seconds) {
   return `${Math.floor(tenths / 600)}:${rest}`;
 }
 
+/** Format a share as a percentage. */
+export function percent(share) {
+  return typeof share === "number" ? `${Math.round(100 * share)} %` : "–";
+}
+
+/** Format seconds in one unit: 30 s, 2.5 min, 1.25 h or 3 d. */
+export function duration(seconds) {
+  const units = { d: 86400, h: 3600, min: 60, s: 1 };
+  const unit = Object.keys(units).find((one) => Math.abs(seconds) >= units[one]) ?? "s";
+  const value = Number((seconds / units[unit]).toPrecision(3));
+  return value === 0 ? "0" : `${String(value).replace(/^-/, "−")} ${unit}`;
+}
+
 /** Labels of the x axis. */
-export const X_LABELS = { env_steps: "environment steps", episode: "episodes" };
+export const X_LABELS = { env_steps: "environment steps", episode: "episodes", seconds: "training time" };
 
 const TITLES = {
   "episodes.reward": ["Return", "sum of rewards per episode"],
   "evaluations.mean_return": ["Evaluation mean", "mean return of greedy episodes"],
   "evaluations.std_return": ["Evaluation std", "standard deviation of the returns"],
   "evaluations.min_return": ["Evaluation minimum", "lowest return"],
+  "episodes.outcome": ["Outcomes over time", "share of the episodes"],
   "episodes.length": ["Episode length", "environment steps"],
-  "episodes.loss": ["Loss", "mean over the updates of an episode"],
+  "episodes.loss": ["Loss", "mean per episode"],
   "episodes.epsilon": ["Epsilon", "probability of a random action"],
   "episodes.target_syncs": ["Target updates", "of the target network so far"],
-  "metrics.loss": ["Loss per update", "latest batch"],
   "metrics.mean_q": ["Mean Q", "latest batch"],
   "metrics.mean_td_target": ["Mean TD target", "latest batch"],
   "metrics.gradient_norm": ["Gradient norm", "before clipping"],
   "metrics.learning_rate": ["Learning rate", "of the optimizer"],
-  "metrics.epsilon": ["Epsilon per update", "probability of a random action"],
 };
 
 /** Return the title and subtitle of a chart. */
