@@ -125,6 +125,16 @@ def test_epsilon_that_hardly_decayed_is_reported_at_the_end(
     assert all(f"is still {agent.epsilon:.3g} when the budget is used up" in notice.words for notice in found)
 
 
+def test_agent_trained_before_has_no_warning_about_its_schedule() -> None:
+    agent = Agent(2, 3, DQNConfig(**SMALL, epsilon_decay_steps=10_000), 0)
+    agent.env_steps = 20_000  # as of a loaded agent, whose epsilon has reached its end
+    assert warnings_of(agent, Numbered(lengths=(4,)), steps=120) == []
+    assert agent.epsilon == pytest.approx(agent.config.epsilon_end)
+    assert [notice.what for notice in warnings_of(Agent(2, 3, agent.config, 0), Numbered(), steps=120)] == [
+        "epsilon_stays"
+    ]
+
+
 def test_training_stopped_early_has_no_warning_about_epsilon() -> None:
     agent = Agent(2, 3, DQNConfig(**SMALL, epsilon_decay=0.9999), 0)
     assert warnings_of(agent, Numbered(), steps=4_000, eval_every=100, stop_at_return=-1e9) == []

@@ -59,7 +59,8 @@ def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress:
     slot = slots[0]
     try:
         restore(slots, progress)
-        yield from health.warned(agent, progress, health.epsilon_stays(agent.config, config))
+        if not agent.env_steps:  # the schedule of epsilon begins with this training run
+            yield from health.warned(agent, progress, health.epsilon_stays(agent.config, config))
         if not agent.warm:
             yield from warm_up(agent, slot, config, progress)
             progress.last_eval_check = agent.env_steps
