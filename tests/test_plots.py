@@ -6,6 +6,7 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -20,10 +21,11 @@ from fixtures_runs import episode, evaluated, made_up_run
 from perilune._utils.arrays import Array
 from perilune.errors import RunDirectoryError
 from perilune.training.events import Episode
+from perilune.viz import titles
 from perilune.viz.figures import COLORS, save_image
 from perilune.viz.plots import Picture, curves, window
 
-REWARD, LOSS, EPSILON, LENGTH = range(4)
+REWARD, LOSS, EPSILON, LENGTH, GREEDY = range(5)
 
 
 def panel(picture: Picture, number: int) -> Any:
@@ -36,9 +38,12 @@ def lines(picture: Picture, number: int) -> list[Array]:
 
 
 def texts(picture: Picture) -> list[str]:
-    """Return the texts outside the panels."""
-    figure = picture.figure
-    return [figure.get_suptitle(), *(text.get_text() for legend in figure.legends for text in legend.get_texts())]
+    """Return the titles, the names of the runs and the notes in and above the panels."""
+    figure, panels = picture.figure, picture.figure.axes
+    parts = figure.subfigs or [figure]
+    names = [text.get_text() for part in parts for legend in part.legends for text in legend.get_texts()]
+    notes = [note for axis in panels for note in (axis.get_title("right"), *(text.get_text() for text in axis.texts))]
+    return [*(part.get_suptitle() for part in parts), *names, *notes]
 
 
 def learning(count: int, seed: int = 0) -> list[Episode]:
@@ -53,7 +58,7 @@ def learning(count: int, seed: int = 0) -> list[Episode]:
 
 def test_faint_line_shows_the_episode_values() -> None:
     episodes = learning(60)
-    picture = curves([made_up_run(episodes)])
+    picture = curves([made_up_run(episodes)], "episodes")
     for number, values in (
         (REWARD, [e.reward for e in episodes]),
         (LOSS, [e.loss for e in episodes]),
@@ -61,6 +66,8 @@ def test_faint_line_shows_the_episode_values() -> None:
         (LENGTH, [e.length for e in episodes]),
     ):
         np.testing.assert_array_equal(lines(picture, number)[0], np.array([range(1, 61), values]).T)
+        steps = lines(curves([made_up_run(episodes)]), number)[0]
+        np.testing.assert_array_equal(steps, np.array([range(10, 601, 10), values]).T)
 
 
 @pytest.mark.parametrize("number", [REWARD, LOSS, LENGTH])
@@ -70,7 +77,7 @@ def test_strong_line_is_the_moving_average(number: int) -> None:
     expected = [statistics.fmean(raw[stop - 35 : stop, 1].tolist()) for stop in range(35, 701)]  # only full windows
     np.testing.assert_array_equal(average[:, 0], raw[34:, 0])
     np.testing.assert_allclose(average[:, 1], expected, rtol=1e-9)
-    assert "mean of the last 35" in texts(picture)
+    assert "faint: each episode, strong: mean of the last 35" in texts(picture)
     faint, strong = panel(picture, number).get_lines()[:2]
     assert strong.get_linewidth() > 2 * faint.get_linewidth()
     assert (strong.get_alpha() or 1) > 2 * faint.get_alpha()
@@ -82,7 +89,7 @@ def test_episode_cut_off_by_the_budget_is_not_drawn() -> None:
     for number in range(4):
         for line in panel(picture, number).get_lines():
             if len(line.get_xdata()) > 2:
-                assert max(line.get_xdata()) == 20
+                assert max(line.get_xdata()) == 200
                 assert -9_000 < min(line.get_ydata()) < max(line.get_ydata()) < 9_000
 
 
@@ -95,13 +102,54 @@ def test_episode_without_update_is_a_gap_in_the_loss() -> None:
     np.testing.assert_array_equal(average[:, 1], [np.nan, np.nan, 2])
 
 
-def test_title_names_the_environments_of_all_runs() -> None:
-    runs = [made_up_run(learning(9), seed=seed, directory=f"runs/{seed}") for seed in range(3)]
-    assert texts(curves(runs))[0] == "LunarLander-v3"
-    runs.append(made_up_run(learning(9), environment="CartPole-v1", directory="runs/cartpole"))
-    assert texts(curves(runs))[0] == "CartPole-v1 and LunarLander-v3"
-    runs.append(made_up_run(learning(9), environment="Taxi-v4", directory="runs/taxi"))
-    assert texts(curves(runs))[0] == "3 environments"  # the names would overlap the legend
+def test_page_title_names_the_environments_of_all_runs() -> None:
+    runs = [made_up_run([], environment=name) for name in ("LunarLander-v3", "CartPole-v1", "Taxi-v4")]
+    assert titles.named(runs[:1]) == "LunarLander-v3, seed 0"
+    assert titles.named(runs[:2]) == "CartPole-v1 and LunarLander-v3"
+    assert titles.named(runs) == "3 environments"
+
+
+@pytest.mark.parametrize(
+    ("returns", "threshold", "expected"),
+    [
+        ([], 200.0, "no evaluation yet"),
+        ([-150.0, 143.0, 99.5], 200.0, "not solved, best 143.0, final 99.5 (20 episodes)"),
+        ([-150.0, 201.0, 284.3], 200.0, "solved at 200 steps, final 284.3 (20 episodes)"),
+        ([210.0, 143.0], 200.0, "solved at 100 steps, but final 143.0 (20 episodes)"),
+        ([0.1, 0.734, math.nan], None, "best 0.73, final 0.73 (20 episodes)"),
+    ],
+)
+def test_title_reports_the_outcome(returns: list[float], threshold: float | None, expected: str) -> None:
+    scores = [evaluated(100 * number, value) for number, value in enumerate(returns, 1)]
+    run = made_up_run(learning(9), scores, reward_threshold=threshold)
+    run.config["train"] = {"eval_episodes": 20}
+    assert texts(curves([run]))[0] == f"LunarLander-v3, seed 0: {expected}"
+    failed = replace(run, failure="DivergenceError")
+    assert titles.outcome([failed]) == (f"{expected}, training failed" if returns else expected)
+
+
+def test_title_of_several_runs_counts_those_that_are_solved() -> None:
+    runs = [made_up_run(learning(9), [evaluated(100, value)], directory=str(value)) for value in (210.0, -3.0, 9.0)]
+    assert texts(curves(runs))[0] == "LunarLander-v3: 1 of 3 runs solved, final -3.00 to 210.0"
+
+
+def test_environments_are_never_on_one_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("LunarLander-v3", "CartPole-v1", "LunarLander-v3")
+    runs = [
+        made_up_run(learning(count), [evaluated(100, count)], environment=name, directory=f"runs/{count}")
+        for count, name in zip((9, 12, 15), names, strict=True)
+    ]
+    picture = curves(runs)
+    assert texts(picture)[:2] == [
+        "LunarLander-v3: 0 of 2 runs solved, final 9.00 to 15.0",
+        "CartPole-v1, seed 0: not solved, best 12.0, final 12.0",
+    ]
+    drawn = [sorted({len(line.get_xdata()) for line in axis.get_lines()} & {9, 12, 15}) for axis in picture.figure.axes]
+    assert drawn == [[9, 15]] * 4 + [[]] + [[12]] * 4 + [[]]
+    many = curves([made_up_run([], environment=f"Env{number}-v0") for number in range(60)])
+    assert many.figure.get_size_inches()[1] * 150 > 2**16  # pixels; matplotlib cannot draw so many
+    monkeypatch.setattr(many.figure, "savefig", lambda buffer, *, dpi, **_: buffer.write(str(dpi).encode()))
+    assert int(many.encoded("png", 150)) == 2**16 // 540
 
 
 def test_each_run_has_a_color_and_a_name() -> None:
@@ -129,31 +177,65 @@ def test_runs_of_the_same_name_are_shown_by_path() -> None:
     ],
 )  # fmt: skip
 def test_svg_is_valid_xml_for_any_run_name(tmp_path: Path, name: str, shown: str) -> None:
-    runs = [made_up_run(learning(5), directory=f"runs/{name}"), made_up_run(learning(5), environment=f"{name}-v0")]
-    picture = curves(runs)
+    runs = [made_up_run(learning(5), directory=f"runs/{each}") for each in (name, "other")]
+    picture = curves([*runs, made_up_run(learning(5), environment=f"{name}-v0")])
     assert shown in texts(picture)
     ET.parse(picture.save(tmp_path, "curves")[1])  # noqa: S314
-    assert texts(curves([made_up_run([], environment=name)]))[0] == f"{shown}, seed 0"
+    assert texts(curves([made_up_run([], environment=name)]))[0] == f"{shown}, seed 0: no evaluation yet"
 
 
 def test_reward_threshold_is_drawn_as_a_line() -> None:
     picture = curves([made_up_run(learning(9), reward_threshold=195.5)])
-    assert "solved at 195.5" in texts(picture)
+    assert "solved at 195.5" not in texts(picture)  # the panel of evaluations has no data
     assert [195.5, 195.5] in [list(line.get_ydata()) for line in panel(picture, REWARD).get_lines()]
+    picture = curves([made_up_run(learning(9), [evaluated(50, 1.0)], reward_threshold=195.5)])
+    assert "solved at 195.5" in texts(picture)
+    assert [195.5, 195.5] in [list(line.get_ydata()) for line in panel(picture, GREEDY).get_lines()]
 
 
 @pytest.mark.parametrize("marks", [(None,), (None, None), (200.0, 475.0), (200.0, None)])
 def test_runs_without_a_common_threshold_show_none(marks: Sequence[float | None]) -> None:
-    runs = [made_up_run(learning(9), reward_threshold=mark, directory=str(number)) for number, mark in enumerate(marks)]
-    assert not [text for text in texts(curves(runs)) if "solved" in text]
+    runs = [
+        made_up_run(learning(9), [evaluated(50, 1.0)], reward_threshold=mark, directory=str(number))
+        for number, mark in enumerate(marks)
+    ]
+    assert not [text for text in texts(curves(runs)) if text.startswith("solved")]
 
 
-def test_evaluations_are_drawn_as_dots_at_their_episodes() -> None:
-    run = made_up_run(learning(40), [evaluated(100, -150.0), evaluated(300, 99.5)])
+def bands_of(picture: Picture) -> list[Array]:
+    """Return the vertices of the bands of the panel of evaluations."""
+    return [collection.get_paths()[0].vertices for collection in panel(picture, GREEDY).collections]
+
+
+def test_evaluations_are_joined_and_show_the_spread_over_episodes() -> None:
+    scores = [evaluated(100, -150.0)._replace(std_return=30.0), evaluated(300, 99.5)._replace(std_return=0.5)]
+    run = made_up_run(learning(40), [*scores, evaluated(400, math.nan)])
     picture = curves([run])
-    dots = [line for line in panel(picture, REWARD).get_lines() if line.get_label() == "greedy evaluation"]
-    assert [line.get_xydata().tolist() for line in dots] == [[[10, -150.0], [30, 99.5]]]
-    assert "greedy evaluation" in texts(picture)
+    (line,) = [line for line in panel(picture, GREEDY).get_lines() if line.get_label() == "greedy evaluation"]
+    assert line.get_xydata().tolist() == [[100, -150.0], [300, 99.5]]
+    assert line.get_linestyle() == "-"
+    (band,) = bands_of(picture)
+    assert {(100, -180), (100, -120), (300, 99), (300, 100)} <= {tuple(point) for point in band.tolist()}
+    assert "band: standard deviation over the episodes of an evaluation" in texts(picture)
+    over_episodes = lines(curves([run], "episodes"), GREEDY)[0]
+    assert over_episodes.tolist() == [[10, -150.0], [30, 99.5]]
+
+
+def test_evaluations_of_several_seeds_show_the_spread_over_seeds() -> None:
+    # Seeds are evaluated at different steps, so the mean covers the steps that all seeds share.
+    scores = ([(100, 0.0), (300, 20.0)], [(150, 40.0), (200, 60.0), (400, 60.0)])
+    runs = [
+        made_up_run(learning(40), [evaluated(*one) for one in own], seed=seed, directory=str(seed))
+        for seed, own in enumerate(scores)
+    ]
+    picture = curves(runs)
+    mean = lines(picture, GREEDY)[2]
+    assert mean.tolist() == [[150, 22.5], [200, 35.0], [300, 40.0]]
+    (band,) = bands_of(picture)
+    assert {(150, 5), (150, 40), (300, 20), (300, 60)} <= {tuple(point) for point in band.tolist()}
+    assert "black: mean over seeds, band: lowest to highest seed" in texts(picture)
+    runs[1].config["agent"] = {"gamma": 0.5}  # other settings, so a mean would mislead
+    assert not bands_of(curves(runs))
 
 
 def test_evaluations_of_several_runs_have_the_colors_of_the_runs() -> None:
@@ -162,13 +244,10 @@ def test_evaluations_of_several_runs_have_the_colors_of_the_runs() -> None:
         for number in range(8)
     ]
     picture = curves([*runs, made_up_run(learning(40), directory="none")])
-    dots = [line for line in panel(picture, REWARD).get_lines() if line.get_label() == "greedy evaluation"]
-    assert [line.get_xydata().tolist() for line in dots] == [[[10, n], [30, 99.5]] for n in range(8)]
+    dots = [line for line in panel(picture, GREEDY).get_lines() if line.get_label() == "greedy evaluation"][:8]
+    assert [line.get_xydata().tolist() for line in dots] == [[[100, n], [300, 99.5]] for n in range(8)]
     assert [line.get_color() for line in dots] == [*COLORS, *COLORS[:2]]
     assert len({(line.get_color(), line.get_marker()) for line in dots}) == 8
-    assert {line.get_linestyle() for line in dots} == {"None"}
-    assert texts(picture).count("greedy evaluation") == 1
-    assert "greedy evaluation" not in texts(curves([made_up_run(learning(40)), made_up_run(learning(4))]))
 
 
 def test_loss_over_several_decades_is_logarithmic() -> None:
@@ -213,15 +292,20 @@ def test_png_and_svg_are_written_for_any_number_of_episodes(tmp_path: Path, coun
     paths = curves([made_up_run(learning(count))]).save(tmp_path / "new" / "plots", "curves")
     assert paths == [tmp_path / "new" / "plots" / "curves.png", tmp_path / "new" / "plots" / "curves.svg"]
     image = imread(paths[0])
-    assert image.shape[:2] == (1020, 1650)
+    assert image.shape[:2] == (1350, 1650)
     assert image[..., :3].std() > 0.05  # not blank
     assert ET.parse(paths[1]).getroot().tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314
 
 
 def test_empty_panel_is_labeled_no_data_yet() -> None:
     picture = curves([made_up_run([episode(1, loss=None), episode(2, loss=None)])])
-    shown = [[text.get_text() for text in panel(picture, number).texts] for number in range(4)]
-    assert shown == [[], ["no data yet"], [], []]
+    shown = [[text.get_text() for text in panel(picture, number).texts] for number in range(5)]
+    assert shown == [[], ["no data yet"], [], [], ["no data yet"]]
+
+
+def test_files_of_the_same_run_are_identical() -> None:
+    run = made_up_run(learning(60), [evaluated(100, -150.0), evaluated(300, 99.5)])
+    assert len({curves([run]).encoded("svg") for _ in range(8)}) == 1
 
 
 def test_curves_do_not_use_pyplot() -> None:

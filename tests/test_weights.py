@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from fixtures_runs import resealed, unsealed
-from perilune import DQNConfig
-from perilune import cli
+from perilune import DQNConfig, cli
 from perilune._utils.arrays import Array
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError
@@ -329,7 +328,9 @@ def test_commands_for_one_agent_list_the_runs_to_choose_from(
             cli.main([*command, str(tmp_path)])
         return capsys.readouterr().err
 
-    assert error().endswith(("Pass a run directory. `perilune list` lists the runs in runs/.\n", ".safetensors file.\n"))
+    assert error().endswith(
+        ("Pass a run directory. `perilune list` lists the runs in runs/.\n", ".safetensors file.\n")
+    )
     names = [str(tmp_path / f"seed-{number}") for number in range(10)]
     for count, words in (
         (1, f"Pass its run: {names[0]}."),

@@ -90,8 +90,11 @@ class History:
         """Paths of the videos of training episodes, in the order of the episodes."""
         return [] if self.directory is None else video.episode_videos(self.directory)
 
-    def plot(self) -> plots.Picture:
+    def plot(self, x: plots.Axis = "steps") -> plots.Picture:
         """Plot the learning curves.
+
+        Args:
+            x: horizontal axis, "steps" or "episodes".
 
         Returns:
             A picture that a notebook displays. ``save`` writes it as PNG and SVG.
@@ -99,7 +102,7 @@ class History:
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
-        return plots.curves([self.run])
+        return plots.curves([self.run], x)
 
     def record_stages(
         self,

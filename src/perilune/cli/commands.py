@@ -110,7 +110,11 @@ COMMANDS = {
     "plot": Command(
         "viewing",
         "Plot the learning curves of one or more runs, as PNG and SVG.",
-        (RUNS, option("--out", path, None, "Output directory. Default: RUN/plots, or . for several runs.")),
+        (
+            RUNS,
+            option("--x", str, "steps", "Horizontal axis.", choices=("steps", "episodes")),
+            option("--out", path, None, "Output directory. Default: RUN/plots, or . for several runs."),
+        ),
     ),
     "video": Command(
         "viewing",

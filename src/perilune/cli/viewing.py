@@ -70,7 +70,7 @@ def run_plot(options: Namespace) -> None:
     with terminal.progress_bar("perilune: plotting"):
         read, _ = _read("plot", options.runs)
         out = out or (read[0].directory / "plots" if len(read) == 1 else Path())
-        written = plots.curves(read).save(out, "curves")
+        written = plots.curves(read, options.x).save(out, "curves")
     for path in written:
         say(path)
 

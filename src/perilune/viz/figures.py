@@ -98,9 +98,31 @@ def stack(axis: Any, values: Array, count: int, parts: int, first: int = 0) -> A
 def titled(width: float, height: float, title: str) -> Any:
     """Return an empty figure with a title. Width and height are in inches."""
     figure = matplotlib_figure(width, height)
-    figure.suptitle(printable(title), color=INK, x=0.008, ha="left")
     figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
+    add_title(figure, title)
     return figure
+
+
+def add_title(figure: Any, title: str) -> None:
+    """Add a title to a figure or to a part of a figure."""
+    figure.suptitle(printable(title), color=INK, x=0.008, ha="left", fontsize=13, fontweight="bold")
+
+
+def parts(width: float, height: float, titles: Sequence[str]) -> tuple[Any, list[Any]]:
+    """Return an empty figure and its parts, one below the other, each with its title and its size in inches."""
+    figure = matplotlib_figure(width, height * len(titles))
+    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
+    found = list(figure.subfigures(len(titles), 1)) if len(titles) > 1 else [figure]
+    for part, title in zip(found, titles, strict=True):
+        add_title(part, title)
+    return figure, found
+
+
+def fix_layout(figure: Any) -> None:
+    """Place the panels for good. The layout engine differs in the last digit between calls, which would change files."""
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        axis.set_position([round(side, 6) for side in axis.get_position().bounds])
 
 
 def canvas(width: float, height: float, title: str, note: str) -> Any:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,22 +16,33 @@ from perilune._utils.text import printable
 from perilune.envs.known import lookup
 from perilune.runs import files
 from perilune.runs.logs import Run
+from perilune.runs.manifest import family
 from perilune.training.events import Episode
-from perilune.viz import figures
-from perilune.viz.figures import COLORS, PAPER, STYLE
+from perilune.viz import figures, titles
+from perilune.viz.figures import COLORS, INK, PAPER, STYLE
 
+Axis = Literal["steps", "episodes"]
+"""The horizontal axis of learning curves."""
+
+LABELS: dict[Axis, str] = {"steps": "environment step", "episodes": "episode"}
+# The position of an episode or evaluation on each axis.
+POSITIONS: dict[Axis, Callable[[Any], int]] = {
+    "steps": lambda record: int(record.env_steps),
+    "episodes": lambda record: int(record.episode if isinstance(record, Episode) else record.episodes),
+}
 STYLES: tuple[Any, ...] = ("-", (0, (4, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^")  # for evaluations
 RAW: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.3}
 AVERAGE: dict[str, Any] = {"linewidth": 2.2}
 DOTS: dict[str, Any] = {"markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 DASHED: dict[str, Any] = {"color": PAPER, "linewidth": 1, "linestyle": (0, (4, 3))}
+MAX_PIXELS = 2**16 - 1  # height of a PNG that matplotlib can draw
 MAX_DOTTED = 30  # episodes of a curve; a longer curve has no dots
 PARTS = 40  # columns of the outcome figure; each contains about the same number of episodes
 # (title, y label, function that returns the value of an episode)
 PANELS: tuple[tuple[str, str, Callable[[Episode], float | None]], ...] = (
     ("Return", "sum of the rewards", lambda episode: episode.reward),
-    ("Loss", "mean over the episode's updates", lambda episode: episode.loss),
+    ("Loss", "mean over updates", lambda episode: episode.loss),
     ("Epsilon", "share of random actions", lambda episode: episode.epsilon),
     ("Episode length", "environment steps", lambda episode: episode.length),
 )
@@ -60,6 +71,7 @@ class Picture:
         from matplotlib import rc_context  # noqa: PLC0415 -- heavy, and optional
 
         buffer = io.BytesIO()
+        dpi = min(dpi, int(MAX_PIXELS / max(self.figure.get_size_inches())))
         with rc_context(STYLE):  # matplotlib creates ticks while it draws
             metadata = {"Date": None, "Creator": None} if form == "svg" else None
             self.figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
@@ -95,29 +107,19 @@ def window(episodes: int) -> int:
     return int(np.clip(5 * round(episodes / 100), 5, 100))
 
 
-def title(runs: Sequence[Run]) -> str:
-    """Return a title: the environments of the runs and, for a single run, the seed.
-
-    Args:
-        runs: The runs.
-    """
-    environments = sorted({printable(run.config["environment"]) for run in runs})
-    named = " and ".join(environments) if len(environments) <= 2 else f"{len(environments)} environments"
-    return named + (f", seed {runs[0].config['seed']}" if len(runs) == 1 else "")
-
-
 @figures.styled
-def curves(runs: Sequence[Run]) -> Picture:
-    """Draw return, loss, epsilon and episode length over the episodes of one or several runs.
+def curves(runs: Sequence[Run], x: Axis = "steps") -> Picture:
+    """Draw greedy evaluations, return, loss, epsilon and episode length of one or several runs.
 
-    The figure omits episodes that were cut off when the budget ended. The moving average has the same width for all
-    runs.
+    The title reports the outcome. Runs of several environments have separate panels. The figure omits episodes that
+    were cut off when the budget ended. The moving average has the same width for all runs of an environment.
 
     Args:
         runs: The runs. Each has its own color and line style.
+        x: Horizontal axis, "steps" or "episodes".
 
     Returns:
-        A figure of four panels.
+        A figure of five panels for each environment.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -129,42 +131,82 @@ def curves(runs: Sequence[Run]) -> Picture:
         >>> curves([read_run(Path("runs/moon"))]).save(Path("plots"), "curves")  # doctest: +SKIP
         [PosixPath('plots/curves.png'), PosixPath('plots/curves.svg')]
     """
-    figure = figures.titled(11, 6.8, title(runs))
-    axes = figure.subplots(2, 2)
-    episodes = [
-        sorted((one for one in run.episodes if one.ended != "budget"), key=lambda episode: episode.episode)
-        for run in runs
-    ]
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.config["environment"], []).append(run)
+    headlines = [f"{titles.named(group)}: {titles.outcome(group)}" for group in groups.values()]
+    figure, parts = figures.parts(11, 9, headlines)
+    for part, group in zip(parts, groups.values(), strict=True):
+        _draw_curves(part, group, x)
+    figures.fix_layout(figure)
+    return Picture(figure)
+
+
+def _draw_curves(figure: Any, runs: Sequence[Run], x: Axis) -> None:
+    """Draw the panels of runs of one environment."""
+    cells = figure.add_gridspec(3, 2, height_ratios=(1.2, 1, 1))
+    axes = [figure.add_subplot(cells[1 + number // 2, number % 2]) for number in range(len(PANELS))]
+    greedy = figure.add_subplot(cells[0, :])
+    at = POSITIONS[x]
+    episodes = [sorted((one for one in run.episodes if one.ended != "budget"), key=at) for run in runs]
     smooth = window(max(map(len, episodes), default=0))
     faint = RAW if len(runs) == 1 else RAW | {"alpha": RAW["alpha"] / 2}
-    for axis, (name, label, value) in zip(axes.flat, PANELS, strict=True):
-        for number, (run, played) in enumerate(zip(runs, episodes, strict=True)):
-            x = [episode.episode for episode in played]
+    for axis, (name, label, value) in zip(axes, PANELS, strict=True):
+        for number, played in enumerate(episodes):
+            places = [at(episode) for episode in played]
             y = figures.clipped([value(episode) for episode in played])
-            again, color = number // len(COLORS), COLORS[number % len(COLORS)]
-            style = AVERAGE | {
-                "color": color,
-                "linestyle": STYLES[again % len(STYLES)],
-                "marker": figures.marker(played),
-            }
+            style = AVERAGE | _look(number) | {"marker": figures.marker(played)}
             if name == "Epsilon":  # not smoothed, because it has no noise
-                axis.plot(x, y, **style)
+                axis.plot(places, y, **style)
                 continue
-            axis.plot(x, y, color=color, **faint, marker="o" if len(played) <= MAX_DOTTED else "", markersize=3)
+            dots = "o" if len(played) <= MAX_DOTTED else ""
+            axis.plot(places, y, color=style["color"], **faint, marker=dots, markersize=3)
             first = max(0, min(smooth, len(played) // 2) - 1)  # means of fewer episodes are too noisy
-            axis.plot(x[first:], moving_average(y, smooth)[first:], **style)
-            if name == "Return" and run.evaluations:
-                x = [evaluation.episodes for evaluation in run.evaluations]
-                y = figures.clipped([evaluation.mean_return for evaluation in run.evaluations])
-                dot = COLORS[1] if len(runs) == 1 else color
-                style = DOTS | {"color": dot, "marker": MARKERS[again % len(MARKERS)], "linestyle": ""}
-                axis.plot(x, y, **style, zorder=3, label="greedy evaluation")
-        _finish(axis, name, label)
-    _explain(figure, axes.flat[0], runs, smooth)
-    last = max(axis.get_xlim()[1] for axis in axes.flat)
-    for axis in axes.flat:
-        axis.set_xlim(right=last)
-    return Picture(figure)
+            axis.plot(places[first:], moving_average(y, smooth)[first:], **style)
+        note = f"faint: each episode, strong: mean of the last {smooth}" if name == "Return" else ""
+        _finish(axis, name, label, LABELS[x], note)
+    _finish(greedy, "Greedy evaluation", "mean return", LABELS[x], note=_draw_evaluations(greedy, runs, at))
+    _draw_threshold(greedy, runs, label=True)
+    _draw_threshold(axes[0], runs)
+    limits = np.array([axis.get_xlim() for axis in (greedy, *axes)])
+    greedy.set_xlim(limits[:, 0].min(), limits[:, 1].max())
+    for axis in (greedy, *axes):
+        axis.set_xlim(greedy.get_xlim())
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+    if len(runs) > 1:
+        _name_runs(figure, axes[2].get_lines(), runs)
+
+
+def _draw_evaluations(axis: Any, runs: Sequence[Run], at: Callable[[Any], int]) -> str:
+    """Draw the evaluations of each run, and the mean over seeds. Return a sentence that explains the bands."""
+    families: dict[str, list[tuple[Array, Array]]] = {}
+    for number, run in enumerate(runs):
+        scored = titles.scored(run)
+        places = np.array([at(one) for one in scored])
+        means = figures.clipped([one.mean_return for one in scored])
+        spread = figures.clipped([one.std_return for one in scored])
+        again = number // len(COLORS)
+        style = DOTS | _look(number) | {"marker": MARKERS[again % len(MARKERS)], "linewidth": 1.6}
+        axis.plot(places, means, **style, zorder=3, label="greedy evaluation")
+        if len(runs) == 1:
+            axis.fill_between(places, means - spread, means + spread, color=style["color"], alpha=0.18, linewidth=0)
+        if scored:
+            families.setdefault(family(run.config), []).append((places, means))
+    if len(runs) == 1:
+        return "band: standard deviation over the episodes of an evaluation"
+    several = [seeds for seeds in families.values() if len(seeds) > 1]
+    for number, seeds in enumerate(several):
+        start, stop = max(places[0] for places, _ in seeds), min(places[-1] for places, _ in seeds)
+        grid = np.unique(np.concatenate([places[(start <= places) & (places <= stop)] for places, _ in seeds]))
+        means = np.stack([np.interp(grid, *seed) for seed in seeds])
+        axis.fill_between(grid, means.min(axis=0), means.max(axis=0), color=INK, alpha=0.1, linewidth=0)
+        axis.plot(grid, means.mean(axis=0), color=INK, linewidth=2.6, linestyle=STYLES[number % len(STYLES)])
+    return "black: mean over seeds, band: lowest to highest seed" if several else ""
+
+
+def _look(number: int) -> dict[str, Any]:
+    """Return the color and the line style of a run."""
+    return {"color": COLORS[number % len(COLORS)], "linestyle": STYLES[number // len(COLORS) % len(STYLES)]}
 
 
 @dataclass(frozen=True)
@@ -270,9 +312,10 @@ def episode_outcomes(run: Run) -> tuple[tuple[str, ...], Array]:
     return labels, np.array([labels.index(one.outcome) for one in episodes if one.outcome in labels], np.int64)
 
 
-def _finish(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
-    """Set title, labels, ticks and scale of a panel whose lines have been drawn."""
+def _finish(axis: Any, title: str, label: str, x_label: str, note: str = "") -> None:
+    """Set title, note, labels, ticks and scale of a panel whose lines have been drawn."""
     axis.set(title=title, xlabel=x_label, ylabel=label)
+    axis.set_title(note, loc="right", fontsize=8, fontweight="normal", color=PAPER)
     axis.grid(visible=True)
     axis.margins(x=0.01)
     axis.locator_params(axis="x", integer=True, min_n_ticks=1)
@@ -290,27 +333,23 @@ def _finish(axis: Any, title: str, label: str, x_label: str = "episode") -> None
         figures.log_scale(axis)
 
 
-def _explain(figure: Any, returns: Any, runs: Sequence[Run], smooth: int) -> None:
-    """Add legends around the panels, and the reward threshold to the ``returns`` panel."""
-    from matplotlib.lines import Line2D  # noqa: PLC0415
-
-    line, dot = COLORS[:2] if len(runs) == 1 else (PAPER, PAPER)
-    handles = [
-        Line2D([], [], color=line, linewidth=1.2, alpha=0.45, label="each episode"),
-        Line2D([], [], color=line, **AVERAGE, label=f"mean of the last {smooth}"),
-    ]
-    if any(run.evaluations for run in runs):
-        handles.append(Line2D([], [], color=dot, linestyle="", marker="o", **DOTS, label="greedy evaluation"))
+def _draw_threshold(axis: Any, runs: Sequence[Run], label: bool = False) -> None:
+    """Draw the reward threshold that all runs share, if any, unless the panel is empty."""
     thresholds = {run.config.get("reward_threshold") for run in runs}
-    if len(thresholds) == 1 and None not in thresholds and returns.get_yticks().size:  # not in an empty panel
-        (threshold,) = thresholds
-        handles.append(returns.axhline(figures.clipped(threshold), **DASHED, label=f"solved at {threshold:g}"))
-    figure.legend(handles=handles, loc="upper right", ncols=len(handles))
+    if len(thresholds) != 1 or None in thresholds or not axis.get_yticks().size:
+        return
+    (threshold,) = thresholds
+    height = figures.clipped(threshold)
+    axis.axhline(height, **DASHED)
+    if label:
+        where = {"xycoords": ("axes fraction", "data"), "xytext": (0, -3), "textcoords": "offset points"}
+        axis.annotate(f"solved at {threshold:g}", (0.006, height), **where, va="top", fontsize=8, color=PAPER)
 
-    if len(runs) > 1:
-        paths = [run.directory for run in runs]
-        names = [path.resolve().name for path in paths]
-        names = [printable(name) for name in (names if len(set(names)) == len(runs) else map(str, paths))]
-        columns = int(np.clip(110 // (max(map(len, names)) + 8), 1, min(6, len(runs))))
-        lines = [line for line in returns.get_lines() if line.get_linewidth() == AVERAGE["linewidth"]]
-        figure.legend(lines, names, loc="outside lower center", ncols=columns)
+
+def _name_runs(figure: Any, lines: Sequence[Any], runs: Sequence[Run]) -> None:
+    """Add a legend of the runs by directory name, or by path if two have the same name."""
+    paths = [run.directory for run in runs]
+    names = [path.resolve().name for path in paths]
+    names = [printable(name) for name in (names if len(set(names)) == len(runs) else map(str, paths))]
+    columns = int(np.clip(110 // (max(map(len, names)) + 8), 1, min(6, len(runs))))
+    figure.legend(lines, names, loc="outside lower center", ncols=columns)

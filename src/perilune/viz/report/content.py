@@ -15,7 +15,7 @@ from perilune.envs.known.presets import preset
 from perilune.errors import ConfigError, PeriluneError
 from perilune.runs import files
 from perilune.runs.logs import Run
-from perilune.viz import maps, plots
+from perilune.viz import maps, plots, titles
 from perilune.viz.plots import Picture
 from perilune.viz.report import recordings, scoring, templates
 from perilune.viz.report.advice import Advice, advise
@@ -96,7 +96,7 @@ def write_report(
         say(f"skipped: {sentence}")
     page = templates.render(
         "report.html",
-        title=plots.title(runs) + (f", {len(runs)} runs" if len(runs) > 1 else ""),
+        title=titles.named(runs) + (f", {len(runs)} runs" if len(runs) > 1 else ""),
         runs=runs,
         scores=scores,
         not_scored=not_scored,
