@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -122,8 +123,8 @@ def test_served_series_match_the_logs(client: Client, tiny_run: TinyRun) -> None
             assert series["count"] == len(records)
     part = client.json("/api/series", **REWARD, x="episode", smooth=2, to=3, **{"from": 2})["series"][0]
     rewards = [one.reward for one in run.episodes]
-    assert (part["x"], part["y"]) == ([2, 3], rewards[1:3])
-    assert part["mean"] == [(rewards[0] + rewards[1]) / 2, (rewards[1] + rewards[2]) / 2]
+    assert (part["count"], part["x"], part["y"]) == (2, [1, 2, 3, 4], rewards)  # the neighbors are included
+    assert part["mean"] == [rewards[0], *((one + another) / 2 for one, another in pairwise(rewards))]
 
 
 def test_outcomes_and_training_time_are_served(client: Client, root: Path) -> None:

@@ -68,8 +68,10 @@ def test_curves_are_sorted_and_omit_episodes_cut_off_by_the_budget(tmp_path: Pat
     assert [array.tolist() for array in by_steps] == [[10, 25, 30], [4, 8, 0], [4, 6, 4]]
     by_episode = curve(read, "episodes", "reward", "episode", 2)
     assert [array.tolist() for array in by_episode] == [[1, 2, 3], [8, 4, 0], [8, 6, 2]]
-    part = by_episode.between(2, 3)
-    assert (part.x.tolist(), part.mean.tolist()) == ([2, 3], [6, 2])  # averages include earlier rows
+    count, part = by_episode.between(2.5, 3)
+    assert (count, part.x.tolist(), part.mean.tolist()) == (1, [2, 3], [6, 2])  # averages include earlier rows
+    assert by_episode.between(2.2, 2.8)[0] == by_episode.between(5, 6)[0] == 0
+    assert by_episode.between(2.2, 2.8)[1].x.tolist() == [2, 3]  # so that a line crosses the range
     read["evaluations"] = tables.LogReader(tmp_path / "evaluations.jsonl", Evaluated).read()
     assert curve(read, "evaluations", "mean_return").x.tolist() == [100, 250]
     assert curve(read, "evaluations", "mean_return", "episode").x.tolist() == [10, 25]

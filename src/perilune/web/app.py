@@ -91,7 +91,8 @@ def _version(run: WatchedRun, query: SeriesQuery) -> object:
     return tuple(table.version for table in _tables(run, query).values())
 
 
-def _whole_curve(run: WatchedRun, query: SeriesQuery, outcome: str) -> Curve:
+def _whole_curve(run: WatchedRun, query: SeriesQuery, outcome: str) -> tuple[int, Curve]:
+    """Return the number of rows in the range of the query, and these rows with their neighbors."""
     log, _, column = query.name.partition(".")
     whole = curve(_tables(run, query), log, column, query.x, query.smooth, outcome)
     return whole.between(query.low, query.high)
@@ -100,16 +101,16 @@ def _whole_curve(run: WatchedRun, query: SeriesQuery, outcome: str) -> Curve:
 # The next two functions are cached. Their argument ``version`` changes whenever the logs change.
 @lru_cache(maxsize=512)
 def _thinned(run: WatchedRun, query: SeriesQuery, outcome: str, version: object) -> tuple[int, Curve]:
-    """Return the number of rows, and the rows to draw."""
-    whole = _whole_curve(run, query, outcome)
-    rows = len(whole.x)
+    """Return the number of rows in the range of the query, and the rows to draw."""
+    count, whole = _whole_curve(run, query, outcome)
     # all outcomes keep the same rows, because the page stacks them
-    return rows, whole.at(spaced(rows, query.points) if outcome else thin(whole.x, whole.y, query.points))
+    rows = spaced(len(whole.x), query.points) if outcome else thin(whole.x, whole.y, query.points)
+    return count, whole.at(rows)
 
 
 @lru_cache(maxsize=64)
 def _band(runs: tuple[WatchedRun, ...], query: SeriesQuery, outcome: str, version: object) -> Band:
-    return band([_whole_curve(run, query, outcome) for run in runs])
+    return band([_whole_curve(run, query, outcome)[1] for run in runs])
 
 
 def _lists(arrays: Curve | Band) -> dict[str, list[float]]:

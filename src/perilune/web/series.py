@@ -27,10 +27,14 @@ class Curve(NamedTuple):
     y: Array
     mean: Array
 
-    def between(self, low: float, high: float) -> Curve:
-        """Return the rows with ``low`` <= x <= ``high``."""
-        start, stop = np.searchsorted(self.x, low, "left"), np.searchsorted(self.x, high, "right")
-        return Curve(self.x[start:stop], self.y[start:stop], self.mean[start:stop])
+    def between(self, low: float, high: float) -> tuple[int, Curve]:
+        """Return the number of rows with ``low`` <= x <= ``high``, and these rows with the neighbors at both ends.
+
+        With the neighbors, lines reach the ends of the range.
+        """
+        start, stop = np.searchsorted(self.x, [low, np.nextafter(high, np.inf)])
+        first, last = max(0, start - 1), stop + 1
+        return int(stop - start), Curve(self.x[first:last], self.y[first:last], self.mean[first:last])
 
     def at(self, rows: Array) -> Curve:
         """Return the rows with the indices ``rows``."""

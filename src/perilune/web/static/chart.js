@@ -136,7 +136,8 @@ export function createChart(host, on) {
     /** Move the cursor to x; null hides it. */
     point(x) {
       const inside = x !== null && x >= content.x[0] && x <= content.x[1];
-      plot?.setCursor(inside ? { left: plot.valToPos(x, "x"), top: 0 } : { left: -10, top: -10 }, false);
+      const top = Math.max(0, plot?.cursor.top); // stays where it is, because it is an end of a selection
+      plot?.setCursor(inside ? { left: plot.valToPos(x, "x"), top } : { left: -10, top: -10 }, false);
     },
   };
 }

@@ -131,7 +131,6 @@ export function createCurves(host) {
   async function request(one) {
     const { name } = one.cell;
     const [from, to] = state[xOf(name)] ?? [null, null];
-    const edge = from === null ? 0 : (to - from) * 0.05; // so that lines extend beyond the chart
     const smooth = smoothing(name);
     Object.assign(one, { busy: true, stale: false });
     const [start, requested] = [performance.now(), query];
@@ -142,8 +141,8 @@ export function createCurves(host) {
         x: xOf(name),
         smooth,
         band: state.bands ? 1 : null,
-        from: from === null ? null : from - edge,
-        to: to === null ? null : to + edge,
+        from,
+        to,
         points: Math.round(Math.min(600, Math.max(120, 6000 / chosen().length))),
       });
       if (requested === query) {

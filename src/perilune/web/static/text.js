@@ -58,12 +58,13 @@ export function percent(share) {
   return typeof share === "number" ? `${Math.round(100 * share)} %` : "–";
 }
 
-/** Format seconds in one unit: 30 s, 2.5 min, 1.25 h or 3 d. */
+/** Format seconds: 0, 2.5 s, 30 s, 2 min, 2:30 min or 1:15 h. */
 export function duration(seconds) {
-  const units = { d: 86400, h: 3600, min: 60, s: 1 };
-  const unit = Object.keys(units).find((one) => Math.abs(seconds) >= units[one]) ?? "s";
-  const value = Number((seconds / units[unit]).toPrecision(3));
-  return value === 0 ? "0" : `${String(value).replace(/^-/, "−")} ${unit}`;
+  const rounded = Math.round(seconds);
+  if (rounded < 60) return seconds === 0 ? "0" : `${Number(seconds.toPrecision(3))} s`;
+  const [unit, all] = rounded < 3600 ? ["min", rounded] : ["h", Math.round(seconds / 60)];
+  const [whole, rest] = [Math.floor(all / 60), all % 60];
+  return `${number(whole)}${rest ? `:${String(rest).padStart(2, "0")}` : ""} ${unit}`;
 }
 
 /** Labels of the x axis. */
