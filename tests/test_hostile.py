@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import cProfile
+import io
 import json
 import os
 import re
@@ -16,9 +17,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
+from matplotlib.figure import Figure
 
 import perilune
 from fixtures_runs import TinyRun, resealed, unsealed
@@ -129,12 +131,27 @@ def test_commands_write_nothing_outside_the_run(
     assert attacked.check(command, capsys) == 1
 
 
+def draw_once_per_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make all figures of a format look like the first one: drawing takes almost all the time of some commands."""
+    draw, pictures = Figure.savefig, dict[str, bytes]()
+
+    def savefig(figure: Figure, buffer: IO[bytes], *, format: str, **settings: Any) -> None:  # noqa: A002
+        if format not in pictures:
+            first = io.BytesIO()
+            draw(figure, first, format=format, **settings)
+            pictures[format] = first.getvalue()
+        buffer.write(pictures[format])
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+
+
 @LONG
 @pytest.mark.filterwarnings("ignore::perilune.errors.PeriluneWarning")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_writes_outside_the_run(
-    tiny_run: TinyRun, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+    tiny_run: TinyRun, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    draw_once_per_format(monkeypatch)
     names = [name for file in COMMANDS[command] for name in (file, f"{file}{files.PARTIAL}")]
     attacks = [(name, obstacle) for name in names for obstacle in OBSTACLES]
     attacks += [(name, "link") for name in layout.DIRECTORIES]
