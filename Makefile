@@ -9,7 +9,7 @@ TEST_TOOLS := pytest pytest-randomly pytest-xdist hypothesis httpx jsonschema ax
 LOWEST := $(addprefix tests/test_,$(addsuffix .py,network config logs envs weights plots tensorboard statistics pool \
 	watch_api watch_server video overlay report progress doctor_mcp run_directory seeding))
 
-.PHONY: setup demo docs test test-lowest test-long lint torture benchmarks clean
+.PHONY: setup demo docs test test-lowest test-long lint torture benchmarks pretrained clean
 
 setup: .venv/ready
 
@@ -69,6 +69,10 @@ benchmarks: setup
 	$(BIN)/python examples/ablation.py --jobs 2
 	$(BIN)/python examples/as_asked.py --jobs 2
 	$(BIN)/perilune bench speed
+
+# Train the pre-trained agents again and write them into the package.
+pretrained: setup
+	$(BIN)/python examples/pretrain.py
 
 clean:
 	rm -rf .venv .venv-lowest .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist docs/_build

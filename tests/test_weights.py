@@ -91,6 +91,19 @@ def test_saved_agent_loads_bit_identical(tmp_path: Path, config: DQNConfig) -> N
     assert len(again.replay) == 0
 
 
+def test_policy_only_file_has_the_weights_of_evaluation_and_no_others(tmp_path: Path) -> None:
+    agent = trained(DQNConfig(**SMALL, ema_decay=0.9))
+    save_weights(tmp_path / "agent.safetensors", agent, "CartPole-v1", policy_only=True)
+    again, saved = load_weights(tmp_path / "agent.safetensors")
+    assert saved.config == again.config == agent.config
+    assert agent.average is not None
+    assert again.average is not None
+    assert not np.shares_memory(again.average.parameters, again.online.parameters)
+    for network in (again.online, again.target, again.average):
+        np.testing.assert_array_equal(network.parameters, agent.average.parameters)
+    assert load_file(tmp_path / "agent.safetensors").keys() == agent.online.named_parameters().keys()
+
+
 def test_safetensors_library_reads_the_weights(tmp_path: Path) -> None:
     agent = trained(DQNConfig(**SMALL, ema_decay=0.9))
     save_weights(tmp_path / "agent.safetensors", agent, "CartPole-v1")

@@ -22,7 +22,7 @@ from perilune.errors import ShapeError, UnsupportedEnvironmentError, UsageError
 from perilune.history import History
 from perilune.recording import Callback, Recording
 from perilune.replay.symmetry import Symmetry
-from perilune.runs import checkpoint, files, weights
+from perilune.runs import checkpoint, files, pretrained, weights
 from perilune.runs.checkpoint import Checkpoint
 from perilune.runs.manifest import Setup
 from perilune.training.checks import check
@@ -44,9 +44,8 @@ class _ClassMethod(Generic[P, R]):
 
     def __get__(self, instance: object, owner: type) -> Callable[P, R]:
         if instance is not None:
-            raise UsageError(
-                "load returns a new agent and does not change this one. Write agent = DQN.load(path, env)."
-            )
+            name = self._function.__name__
+            raise UsageError(f"{name} returns a new agent and does not change this one. Write agent = DQN.{name}(...).")
         return MethodType(self._function, owner)
 
 
@@ -510,6 +509,35 @@ class DQN:
         loaded = cls.__new__(cls)
         loaded.agent, loaded.env, loaded.preset, loaded._chosen = agent, made, None, frozenset()
         return loaded
+
+    @_ClassMethod
+    def pretrained(cls: type[DQN], env: envs.Env | str) -> DQN:  # noqa: N805 -- a class method
+        """Return the pre-trained agent of an environment. Perilune includes one for each environment with a preset.
+
+        Like a loaded agent, it starts with an empty replay buffer if you train it further.
+
+        >>> from perilune import DQN
+        >>> agent = DQN.pretrained("CartPole-v1")
+        >>> agent.evaluate(episodes=1).mean_return
+        500.0
+
+        Args:
+            env: the environment or its ID: LunarLander-v3, CartPole-v1, Acrobot-v1 or MountainCar-v0.
+
+        Returns:
+            A new agent.
+
+        Raises:
+            UsageError: ``pretrained`` is called on an agent instead of the class.
+            UnsupportedEnvironmentError: there is no pre-trained agent for this environment, or its actions or
+                observations differ from those in training.
+            FileFormatError: the weights file is damaged.
+        """
+        if isinstance(env, str):
+            pretrained.weights_file(env)  # refuse another environment even if it cannot be made
+        made = _environment(env)
+        envs.space_sizes(made)
+        return cls.load(pretrained.weights_file_for(made), made)
 
 
 def _environment(env: envs.Env | str) -> envs.Env:

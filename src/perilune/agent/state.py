@@ -17,6 +17,7 @@ from perilune.replay.buffer import NStep
 
 GENERATORS = ("network", "exploration", "replay", "environment")
 COUNTERS = ("env_steps", "updates", "episodes", "target_syncs")
+AVERAGE = "average."  # prefix of the names of the averaged weights
 REPLAY = "replay."  # prefix of the names of the replay buffer's arrays
 
 
@@ -86,7 +87,7 @@ def named_weights(agent: Agent) -> Arrays:
     """Return views of all learned weights by name: those of the online network, then those of the average."""
     weights = agent.online.named_parameters()
     if agent.average is not None:
-        weights |= {f"average.{name}": view for name, view in agent.average.named_parameters().items()}
+        weights |= {f"{AVERAGE}{name}": view for name, view in agent.average.named_parameters().items()}
     return weights
 
 

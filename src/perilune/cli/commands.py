@@ -42,7 +42,8 @@ def flag(name: str, text: str) -> Option:
 
 RUN = argument("run", "RUN", "Run directory.")
 RUNS = argument("runs", "RUN", "Run directories, or directories of runs.", nargs="*", default=[])
-SOURCE = argument("source", "RUN_OR_FILE", "Run directory or .safetensors file.")
+SOURCE = argument("source", "RUN_OR_FILE", "Run directory or .safetensors file. With --pretrained, an environment ID.")
+PRETRAINED = flag("--pretrained", "Use the pre-trained agent of an environment, such as LunarLander-v3.")
 ENV = option("--env", str, "", "Environment ID. Required if a module registers it: my_module:MyEnv-v0.", metavar="ID")
 ENV_KWARGS = option(
     "--env-kwargs", assignment, SUPPRESS, "Keyword arguments of the environment, such as enable_wind=True.", nargs="+"
@@ -52,7 +53,7 @@ QUIET = flag("--quiet", "Do not show progress.")
 TENSORBOARD = flag("--tensorboard", "Write TensorBoard event files into RUN/tensorboard.")
 # Options that select an agent and how it plays.
 AGENT = (
-    SOURCE,
+    *(SOURCE, PRETRAINED),
     option("--checkpoint", str, "best", "Weights of the run to use.", choices=("best", "final")),
     option("--max-episode-steps", whole, None, "Steps after which an episode is truncated (>= 1)."),
     ENV,
@@ -89,13 +90,13 @@ COMMANDS = {
     ),
     "list": Command(
         "runs",
-        "List runs, presets and known environments.",
+        "List runs, presets, pre-trained agents and known environments.",
         (argument("path", "DIR", "Directory of runs.", nargs="?", default=Path("runs")), JSON),
     ),
     "info": Command(
         "runs",
         "Show the counters, settings and machine of a run or weights file, and whether the run can be resumed.",
-        (SOURCE, JSON),
+        (SOURCE, PRETRAINED, JSON),
     ),
     "verify": Command("runs", "Check that the files of a run are readable and match their checksums.", (RUN,)),
     "watch": Command(
@@ -164,6 +165,7 @@ COMMANDS = {
                 nargs="?",
                 default=None,
             ),
+            flag("--pretrained", "Play against the pre-trained agent of the environment."),
             option("--seed", whole, 0, "Seed of the first start state (>= 0)."),
             ENV_KWARGS,
         ),

@@ -7,14 +7,16 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from perilune import envs
 from perilune._utils.blas import one_blas_thread
 from perilune._utils.console import aside, say
 from perilune._utils.text import number
 from perilune.api import DQN
 from perilune.envs.known import ENVIRONMENTS, presets
-from perilune.errors import FileFormatError, PeriluneError
-from perilune.runs import checkpoint, inspection, logs, manifest, weights
+from perilune.errors import FileFormatError, PeriluneError, UsageError
+from perilune.runs import checkpoint, inspection, logs, manifest, pretrained, weights
 from perilune.training.evaluation import ENDLESS, evaluate
 from perilune.training.events import Evaluated
 from perilune.viz.terminal import progress_bar
@@ -30,6 +32,9 @@ def make_env(options: Namespace, env_id: str) -> envs.Env:
 
 def load(options: Namespace) -> DQN:
     """Return the agent that the options select. Warn if its run used other environment arguments."""
+    if options.pretrained:
+        pretrained_file(options)
+        return DQN.pretrained(make_env(options, str(options.source)))
     path = weights.weights_file(options.source, options.checkpoint)
     dqn = DQN.load(path, make_env(options, weights.load_weights(path)[1].environment))
     if options.source.is_dir() and (options.source / "config.json").exists():
@@ -41,6 +46,26 @@ def load(options: Namespace) -> DQN:
     return dqn
 
 
+def pretrained_file(options: Namespace) -> Path:
+    """Return the weights file that ``--pretrained`` selects. Raise UsageError if the options also select another."""
+    env_id, env = str(options.source), getattr(options, "env", "")
+    if env:
+        raise UsageError(f"--env {env} cannot be combined with --pretrained. Pass only {env_id} and --pretrained.")
+    if options.source.exists() and env_id not in pretrained.available():
+        raise UsageError(
+            f"{env_id} cannot be combined with --pretrained. To use this run or file, omit --pretrained. To use a "
+            "pre-trained agent, pass the ID of its environment instead."
+        )
+    return pretrained.weights_file(env_id)
+
+
+def agent_name(options: Namespace) -> str:
+    """Describe the agent that the options select."""
+    if options.pretrained:
+        return f"{options.source}, pre-trained"
+    return f"{options.source}, {options.checkpoint} checkpoint" if options.source.is_dir() else str(options.source)
+
+
 def show(options: Namespace, content: object, text: str) -> None:
     """Print ``content`` as one JSON object if ``--json`` is given, else ``text``."""
     say(json.dumps(content, allow_nan=False) if options.json else text)
@@ -48,22 +73,22 @@ def show(options: Namespace, content: object, text: str) -> None:
 
 def run_evaluate(options: Namespace) -> None:
     """Evaluate a trained agent on fixed start states that training never uses."""
-    dqn, run = load(options), options.source.is_dir()
-    with one_blas_thread(), progress_bar(f"perilune: evaluating {options.source}") as tell:
+    dqn, run = load(options), options.source.is_dir() and not options.pretrained
+    with one_blas_thread(), progress_bar(f"perilune: evaluating {agent_name(options)}") as tell:
         result = evaluate(
             dqn.agent.greedy_action, dqn.env, options.episodes, max_episode_steps=options.max_episode_steps, tell=tell
         )
     names = ("mean_return", "std_return", "min_return", "solved_share", "outcome_shares")
     content = {
         "environment": envs.name(dqn.env),
-        "checkpoint": options.checkpoint if run else str(options.source),
+        "checkpoint": options.checkpoint if run else agent_name(options),
         "env_steps": dqn.agent.env_steps,
         "episodes": options.episodes,
         "solved_mark": result.reward_threshold,
         **{name: getattr(result, name) for name in (*names, "returns", "lengths", "outcomes")},
     }
     lines = [
-        f"{options.source}{f', {options.checkpoint} checkpoint' if run else ''}, {options.episodes} greedy episodes",
+        f"{agent_name(options)}, {options.episodes} greedy episodes",
         f"  mean return         {result.mean_return:9.2f}",
         f"  standard deviation  {result.std_return:9.2f}",
         f"  minimum             {result.min_return:9.2f}",
@@ -79,9 +104,14 @@ def run_evaluate(options: Namespace) -> None:
 
 def run_info(options: Namespace) -> None:
     """Show the counters, settings and machine of a run or weights file."""
-    source = options.source if options.source.is_dir() else weights.weights_file(options.source)
+    if options.pretrained:
+        source = pretrained_file(options)
+    else:
+        source = options.source if options.source.is_dir() else weights.weights_file(options.source)
     with progress_bar(f"perilune: reading {source}"):
         found = inspection.describe(source)
+    if options.pretrained:
+        found["pretrained"] = msgspec.to_builtins(pretrained.available()[str(options.source)])
     show(options, found, "\n".join(inspection.summary(found, str(source))))
 
 
@@ -103,12 +133,13 @@ def run_verify(options: Namespace) -> None:
 
 
 def run_list(options: Namespace) -> None:
-    """List runs, presets and known environments."""
+    """List runs, presets, pre-trained agents and known environments."""
     if options.path.exists():
         next(options.path.iterdir(), None)  # raises if it is not a directory or cannot be read
     paths = [path for depth in range(DEPTH) for path in options.path.glob("*/" * depth + "config.json")]
     runs = [_summary(path.parent) for path in sorted(paths)]
     tuned = {name: vars(preset.train)["steps"] for name, preset in presets.available().items()}
+    agents = {name: agent.score.mean for name, agent in pretrained.available().items()}
     row = "  {run:<36}{environment:<20}{env_steps:>10,} steps  best {shown}"
     lines = [
         f"Runs in {options.path}:" if runs else f"No runs in {options.path}.",
@@ -116,11 +147,14 @@ def run_list(options: Namespace) -> None:
         "\nPresets (--preset) and their budgets:",
         f"  {presets.RECOMMENDED:<20}the preset of the environment, or default",
         *(f"  {name:<20}{steps:>10,} steps" for name, steps in tuned.items()),
+        "\nPre-trained agents (--pretrained) and their mean returns:",
+        *(f"  {name:<20}{number(score):>10}" for name, score in agents.items()),
         "\nKnown environments, with named observations, actions or outcomes:",
         *(f"  {name}" for name in ENVIRONMENTS),
         "Perilune trains in any Gymnasium environment with discrete actions and observations that it can flatten.",
     ]
-    show(options, {"runs": runs, "presets": tuned, "environments": list(ENVIRONMENTS)}, "\n".join(lines))
+    content = {"runs": runs, "presets": tuned, "pretrained": agents, "environments": list(ENVIRONMENTS)}
+    show(options, content, "\n".join(lines))
 
 
 def _summary(directory: Path) -> dict[str, Any]:

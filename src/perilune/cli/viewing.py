@@ -12,9 +12,9 @@ from perilune._utils.console import aside, say
 from perilune._utils.extras import missing
 from perilune._utils.text import printable
 from perilune.api import DQN
-from perilune.cli.runs import load, make_env
+from perilune.cli.runs import agent_name, load, make_env
 from perilune.envs.rendering import can_draw
-from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError
+from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError, UsageError
 from perilune.history import History
 from perilune.runs import files, logs, manifest
 from perilune.runs.logs import Run
@@ -29,16 +29,17 @@ def run_video(options: Namespace) -> None:
     source, out, stages = options.source, options.out, options.stages
     if out is None:
         name = ("stages" if stages else options.checkpoint) + ("-overlay" if options.overlay else "")
-        out = source / "videos" / f"{name}.mp4" if source.is_dir() else source.with_suffix(".mp4")
+        is_run = source.is_dir() and not options.pretrained
+        out = source / "videos" / f"{name}.mp4" if is_run else source.with_suffix(".mp4")
     format_of(out)
     if not stages:
-        with terminal.progress_bar(f"perilune: recording {source}") as tell:
+        with terminal.progress_bar(f"perilune: recording {agent_name(options)}") as tell:
             result = load(options).record_video(
                 out, options.episodes, options.max_episode_steps, overlay=options.overlay, tell=tell
             )
         say(f"{out}  ({_size(out)}, return {', '.join(f'{value:.1f}' for value in result.returns)})")
         return
-    if source.is_file():
+    if source.is_file() or options.pretrained:
         raise ConfigError("run_or_file", str(source), "a run directory with --stages")
     if options.episodes != 1:
         raise ConfigError("episodes", options.episodes, "1 with --stages, which plays one episode per stage")
@@ -151,8 +152,14 @@ def run_play(options: Namespace) -> None:
     if Path(options.env).is_dir():
         expected = f"the ID of an environment before the run: perilune play ID {options.env}"
         raise ConfigError("env", options.env, expected)
+    if options.pretrained and options.source is not None:
+        raise UsageError(f"{options.source} cannot be combined with --pretrained. Pass only one of them.")
     env = envs.make(options.env, **dict(getattr(options, "env_kwargs", ())))
-    opponent = None if options.source is None else DQN.load(options.source, env)
+    opponent = None
+    if options.pretrained:
+        opponent = DQN.pretrained(env)
+    elif options.source is not None:
+        opponent = DQN.load(options.source, env)
     env = envs.flattened(env) if opponent is None else opponent.env
     envs.space_sizes(env)
     if not can_draw(env):

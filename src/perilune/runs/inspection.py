@@ -88,11 +88,15 @@ def summary(found: dict[str, Any], title: str) -> list[str]:
     """Return the result of ``describe`` as lines of text."""
     lines = [f"{title}: {found['kind']} of {found['environment']}, seed {found['seed']}{_verdict(found)}"]
     counters, best, machine = found["counters"] or {}, found.get("best"), found.get("machine")
+    released = found.get("pretrained")
     rows = {
         "error": found.get("error"),
         **{name.replace("_", " "): f"{count:,}" for name, count in counters.items()},
         "time": f"{found['seconds']:,.0f} s" if found.get("seconds") else None,
         "best evaluation": best and f"{number(best['mean_return'])} after {best['env_steps']:,} steps",
+        "score": released and "mean {mean:.2f}, lowest {min:.2f}, {episodes} episodes".format(**released["score"]),
+        "made by": released and released["command"],
+        "SHA-256": released and released["sha256"],
         "weights": f"{found['weights']:,}" if "weights" in found else None,
         "checkpoints": ", ".join(Path(name).stem.lstrip("0") or "0" for name in found.get("checkpoints", ())) or None,
         "size": f"{found['bytes'] / 2**20:,.1f} MiB",

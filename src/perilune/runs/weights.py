@@ -14,10 +14,10 @@ from perilune._utils.validation import Count, Natural
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
 from perilune.agent.factory import least_weights
-from perilune.agent.state import COUNTERS, fill, named_weights
+from perilune.agent.state import AVERAGE, COUNTERS, fill, named_weights
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, ShapeError
 from perilune.replay.symmetry import Symmetry
-from perilune.runs import archive
+from perilune.runs import archive, pretrained
 from perilune.runs.layout import WEIGHTS, choice_of
 
 KIND = "perilune weights 1"
@@ -52,24 +52,28 @@ class SavedWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     symmetry: Symmetry | None
 
 
-def save_weights(path: Path, agent: Agent, environment: str) -> None:
+def save_weights(path: Path, agent: Agent, environment: str, *, policy_only: bool = False) -> None:
     """Write the weights, settings and counters of an agent to a file, atomically.
 
     Args:
         path: the file.
         agent: the agent. With ``ema_decay``, the averaged weights are saved too.
         environment: ID of its environment, without a module.
+        policy_only: save only the weights used for evaluation. All networks of the loaded agent start from them.
 
     Raises:
         RunDirectoryError: the file cannot be written. An existing file is unchanged.
     """
     names = ("observation_size", "actions", "seed", "config", "symmetry", *COUNTERS)
     content = SavedWeights(environment=environment, **{name: getattr(agent, name) for name in names})
-    archive.write(path, KIND, content, named_weights(agent), LARGEST_HEADER)
+    arrays = agent.policy_network.named_parameters() if policy_only else named_weights(agent)
+    archive.write(path, KIND, content, arrays, LARGEST_HEADER)
 
 
 def load_weights(path: Path) -> tuple[Agent, SavedWeights]:
-    """Load an agent. Its replay buffer is empty, and both networks have the saved weights.
+    """Load an agent. Its replay buffer is empty, and online and target network have the saved weights.
+
+    If the file has no averaged weights, the average also starts from the saved weights.
 
     Args:
         path: a weights file.
@@ -91,12 +95,15 @@ def load_weights(path: Path) -> tuple[Agent, SavedWeights]:
         raise FileFormatError(f"{path} has {found:,} weights, but its settings require at least {expected:,}")
     try:
         agent = Agent(saved.observation_size, saved.actions, saved.config, saved.seed, saved.symmetry)
-        fill(named_weights(agent), arrays)
+        has_average = any(name.startswith(AVERAGE) for name in arrays)
+        fill(named_weights(agent) if has_average else agent.online.named_parameters(), arrays)
     except (ConfigError, ShapeError) as error:
         raise FileFormatError(f"{path} does not fit its own settings: {error}") from error
     except (MemoryError, OverflowError, ValueError) as error:
         raise FileFormatError(f"{path} requires more memory than available: {error}") from error
     agent.target.parameters[:] = agent.online.parameters
+    if agent.average is not None and not has_average:
+        agent.average.parameters[:] = agent.online.parameters
     for name in COUNTERS:
         setattr(agent, name, getattr(saved, name))
     return agent, saved
@@ -155,9 +162,10 @@ def weights_file(run_or_file: Path, checkpoint: str = "best") -> Path:
     expected = "a run directory or a .safetensors file"
     if not run_or_file.exists():
         other = ", not the ID of an environment" if re.search(r"-v\d+$", run_or_file.name) else ""
-        raise RunDirectoryError(
-            f"{run_or_file} does not exist: expected {expected}{other}. `perilune list` lists the runs in runs/."
-        )
+        hint = "`perilune list` lists the runs in runs/."
+        if (env_id := str(run_or_file)) in pretrained.available():
+            hint = f"For the pre-trained agent, add --pretrained, or write DQN.pretrained({env_id!r}) in Python."
+        raise RunDirectoryError(f"{run_or_file} does not exist: expected {expected}{other}. {hint}")
     below = sorted(run_or_file.glob(f"*/{path.name}"))
     candidates = [*(run_or_file / file for file in WEIGHTS.values()), named, *(below if len(below) == 1 else ())]
     found = [candidate for candidate in candidates if candidate.is_file()]
