@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 from dataclasses import asdict, replace
@@ -14,7 +15,8 @@ import pytest
 from fixtures_runs import episode
 from perilune import cli
 from perilune.cli.settings import choose
-from perilune.envs.known.presets import available, preset
+from perilune.envs.known.presets import available, for_budget, preset
+from perilune.envs.known.record import Preset
 from perilune.runs.logs import Run
 from perilune.training.evaluation import Evaluation
 from perilune.training.events import Episode, Evaluated, Metrics
@@ -64,13 +66,14 @@ def facts(
     train: dict[str, Any] | None = None,
     name: str = "moon",
     mark: float | None = 200.0,
+    environment: str = "LunarLander-v3",
     **agent: Any,
 ) -> Facts:
-    """Return a run of LunarLander with the settings of its preset, except ``agent`` and ``train``."""
+    """Return a run with the settings of its environment's preset, except ``agent`` and ``train``."""
     returns = HEALTHY if returns is None else returns
-    known = preset("LunarLander-v3")
+    known = preset(environment)
     config = {
-        "environment": "LunarLander-v3", "reward_threshold": mark, "seed": 7,
+        "environment": environment, "reward_threshold": mark, "seed": 7,
         "agent": asdict(replace(known.agent, **agent)),
         "train": asdict(replace(known.train, **{"steps": STEPS} | (train or {}))),
     }  # fmt: skip
@@ -87,6 +90,7 @@ def greedy(*outcomes: str) -> Evaluation:
     return Evaluation(returns, (100,) * len(returns), 200.0, outcomes, ("landed", "crashed", "flew off", "hovered"))
 
 
+UNTUNED: dict[str, Any] = {"environment": "Lander-v0"}  # an environment without a preset of its own
 FLAT = [-150.0, -148, -152, -151, -149, -150]
 RISING = [-300.0, -280, -200, -100, -20, 80]
 FELL = [-100.0, 100, 250, 240, 60, 40]
@@ -103,22 +107,24 @@ CASES: dict[str, tuple[Facts, tuple[str, ...], dict[str, Any]]] = {
     "flat": (facts(FLAT, double=False), ("-149.0", "-149.5"), {"double": True}),
     "rises": (facts(RISING), ("-150.0", "30.0"), {}),
     "random": (
-        facts(RISING, episodes=[episode(n, env_steps=300 * n, epsilon=0.6) for n in range(1, 201)]), ("60%",),
+        facts(RISING, episodes=[episode(n, env_steps=300 * n, epsilon=0.6) for n in range(1, 201)], **UNTUNED),
+        ("60%",),
         {"epsilon_decay_steps": STEPS // 4},
     ),
     "overestimates": (
         facts(lines=metrics(mean_q=np.linspace(0, 2_000, 60)), double=False), ("1762.7", "250.0"), {"double": True},
     ),
     "loss_grows": (
-        facts(FLAT, lines=metrics(loss=np.geomspace(1, 1e4, 60))), ("31", "3.35e+03"), {"learning_rate": 0.00033},
+        facts(FLAT, lines=metrics(loss=np.geomspace(1, 1e4, 60)), **UNTUNED), ("31", "3.35e+03"),
+        {"learning_rate": 0.00033},
     ),
     "time_limit": (
         facts(best=greedy("landed", "landed", "hovered", "crashed"), gamma=0.99), ("25%", "50%"), {"gamma": 0.995},
     ),
     "small_buffer": (facts(RISING, buffer_size=5_000), ("5,000", "60,000"), {"buffer_size": STEPS}),
-    "clipped": (facts(RISING, lines=CLIPPED), ("100%", "10", "33"), {"max_grad_norm": 33.0}),
+    "clipped": (facts(RISING, lines=CLIPPED, **UNTUNED), ("100%", "10", "33"), {"max_grad_norm": 33.0}),
     "hidden_by_exploration": (
-        facts(episodes=training([-150.0] * 12)), ("249.0", "-170.0", "0.05"), {"epsilon_end": 0.01},
+        facts(episodes=training([-150.0] * 12), **UNTUNED), ("249.0", "-170.0", "0.05"), {"epsilon_end": 0.01},
     ),
     "some_fail": (facts(best=greedy(*["landed"] * 17, *["crashed"] * 3)), ("205.0", "3 of 20", "-50.0"), {}),
     "look": (facts(best=greedy(*["landed"] * 4, "crashed", *["landed"] * 2)), ("episode 5", "-50.0", "crashed"), {}),
@@ -178,7 +184,7 @@ EXPLORED = [episode(n, env_steps=300 * n, epsilon=0.9) for n in range(1, 201)]
 
 
 def at_epsilon(epsilon: float) -> Facts:
-    return facts(episodes=[one._replace(epsilon=epsilon) for one in training([-150.0] * 12)])
+    return facts(episodes=[one._replace(epsilon=epsilon) for one in training([-150.0] * 12)], **UNTUNED)
 
 
 @pytest.mark.parametrize(
@@ -193,12 +199,13 @@ def at_epsilon(epsilon: float) -> Facts:
         ("fell", facts([-100, 0, 50, 250, 50, -100]), "250.0"),
         ("fell", facts([10, 11, 12, 11, 10, 10]), None),  # within the noise
         ("fell", facts(FELL, ema_decay=None), "average of the weights"),
-        ("fell", facts(FELL), "--learning-rate 0.0005"),
+        ("fell", facts(FELL, **UNTUNED), "--learning-rate 0.0005"),
+        ("fell", facts(FELL), "perilune evaluate runs/moon --checkpoint best"),  # the preset was tuned
         ("rises", facts([10, 10, 10, 10, 11, 12]), None),
         ("rises", facts(RISING, **LONGER), None),  # the run is unfinished
-        ("flat", facts(FLAT), "--epsilon-decay-steps 20000"),  # all settings are those of the preset
-        ("flat", facts(FLAT, episodes=EXPLORED), None),  # contradicts the advice to explore less
-        ("random", facts(FLAT, episodes=EXPLORED), "90%"),
+        ("flat", facts(FLAT, **UNTUNED), "--epsilon-decay-steps 60000"),  # all settings are those of the preset
+        ("flat", facts(FLAT, episodes=EXPLORED, **UNTUNED), None),  # contradicts the advice to explore less
+        ("random", facts(FLAT, episodes=EXPLORED, **UNTUNED), "90%"),
         ("hidden_by_exploration", at_epsilon(0.98), None),
         ("hidden_by_exploration", at_epsilon(0.061), None),
         ("hidden_by_exploration", at_epsilon(0.06), "(epsilon 0.06)"),
@@ -244,10 +251,60 @@ AGAINST_THE_PRESET: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", AGAINST_THE_PRESET)
 @pytest.mark.parametrize("budget", [{"steps": 350_000}, {"steps": None, "episodes": 201}])
 def test_unfinished_run_gets_no_advice_against_its_preset(name: str, budget: dict[str, Any]) -> None:
-    about = AGAINST_THE_PRESET[name]
-    assert check(name, facts(**about)) is not None
-    assert check(name, facts(**about, train=budget)) is None
-    assert check(name, facts(**about, train={"steps": None, "episodes": 200})) is not None
+    about = AGAINST_THE_PRESET[name] | UNTUNED
+    assert applied(name, facts(**about)).command.startswith("perilune train")
+    unfinished = check(name, facts(**about, train=budget))
+    assert unfinished is None or "train" not in unfinished.command
+    finished = applied(name, facts(**about, train={"steps": None, "episodes": 200}))
+    assert finished.command.startswith("perilune train")
+
+
+RETURNS = (HEALTHY, FLAT, RISING, FELL, [250.0] * 12)
+LINES = (
+    metrics(),
+    CLIPPED,
+    metrics(mean_q=np.linspace(0, 2_000, 60)),
+    metrics(loss=np.geomspace(1, 1e4, 60)),
+)
+PLAYED = (None, EXPLORED, training([-150.0] * 12))
+BEST = (None, greedy(*["landed"] * 20), greedy("landed", "hovered"), greedy(*["landed"] * 9, "crashed"), None)
+
+
+@pytest.mark.parametrize("environment", ["LunarLander-v3", "CartPole-v1", "Acrobot-v1", "MountainCar-v0"])
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_advice_never_contradicts_a_tuned_preset(environment: str, share: float) -> None:
+    known = preset(environment)
+    assert known.train.steps is not None
+    budget = int(share * known.train.steps)
+
+    def stretched(records: Any) -> Any:
+        return [one._replace(env_steps=round(one.env_steps * budget / STEPS)) for one in records]
+
+    logged = [stretched(lines) for lines in LINES]
+    commands: dict[str, str] = {}
+    kinds = itertools.product(RETURNS, logged)
+    for (returns, lines), episodes, best in zip(kinds, itertools.cycle(PLAYED), itertools.cycle(BEST)):
+        about = facts(
+            returns, lines=lines, episodes=stretched(episodes or training(returns)), best=best,
+            environment=environment, train={"steps": budget}, **schedules(known, budget),
+        )  # fmt: skip
+        run = replace(about.run, evaluations=stretched(about.run.evaluations))
+        about = replace(about, run=run, seeds=1)
+        assert about.is_finished
+        commands |= {advice.command: name for name in TEXTS if (advice := check(name, about)) is not None}
+    for command, name in commands.items():
+        if command.split()[1] in ("train", "bench"):
+            agent, train = choose(cli.parse(shlex.split(command)[1:])).configs()
+            if name == "early" and share < 1:  # only the budget of the preset is tuned
+                agent, train = about.agent, replace(train, steps=budget)
+            assert (agent, train) == (about.agent, replace(about.train, video_every=train.video_every)), name
+    assert len(commands) > 3
+
+
+def schedules(known: Preset, budget: int) -> dict[str, int]:
+    """Return the settings of a preset that follow the budget."""
+    scaled, usual = asdict(for_budget(known.agent, known, budget)), asdict(known.agent)
+    return {name: value for name, value in scaled.items() if value != usual[name]}
 
 
 @pytest.mark.parametrize(("limit", "longest", "cut"), [(None, 100, None), (100, 100, 100), (99, 100, None)])
@@ -261,10 +318,11 @@ def test_video_of_a_failure_ends_with_the_failed_episode(limit: int | None, long
 
 def test_commands_use_the_given_environment_id() -> None:
     about = [facts(FLAT, double=False), facts(train={"steps": 350_000})]
-    for advice in advise([replace(one, env="my_module:LunarLander-v3", seeds=1) for one in about], most=99):
-        words = shlex.split(advice.command)
-        assert "my_module:LunarLander-v3" in words
-        assert cli.parse(words[1:]) is not None
+    for one in about:
+        for advice in advise(replace(one, env="my_module:LunarLander-v3", seeds=1), most=99):
+            words = shlex.split(advice.command)
+            assert "my_module:LunarLander-v3" in words
+            assert cli.parse(words[1:]) is not None
 
 
 def test_advice_contains_no_command_twice() -> None:
@@ -273,33 +331,25 @@ def test_advice_contains_no_command_twice() -> None:
     }  # fmt: skip
     first, second = (applied(name, facts(**hovering)) for name in ("time_limit", "some_fail"))
     assert first.command == second.command
-    found = advise([facts(**hovering)], most=99)
+    found = advise(facts(**hovering), most=99)
     assert first in found
     assert second not in found
     # Only one suggestion resumes an unfinished run.
-    found = advise([facts(**hovering, **LONGER)], most=99)
+    found = advise(facts(**hovering, **LONGER), most=99)
     assert [one.command for one in found if "resume" in one.command] == ["perilune resume runs/moon"]
 
 
 def test_advice_has_no_command_if_environment_cannot_be_made() -> None:
-    known = advise([facts(FLAT, double=False)])
+    known = advise(facts(FLAT, double=False))
     assert all(one.command for one in known)
-    assert advise([replace(facts(FLAT, double=False), made=False)]) == [one._replace(command="") for one in known]
+    assert advise(replace(facts(FLAT, double=False), made=False)) == [one._replace(command="") for one in known]
 
 
 def test_advice_is_limited_to_the_four_most_important_pieces() -> None:
     about = facts(FELL, lines=CLIPPED, buffer_size=5_000, learning_rate=2e-3, **LONGER)
-    advice = advise([replace(about, seeds=1)])
+    advice = advise(replace(about, seeds=1))
     assert len(advice) == 4
     assert [one.observation[:12] for one in advice[:2]] == ["The run stop", "The mean ret"]
-
-
-def test_advice_names_one_run_and_counts_other_affected_runs() -> None:
-    about = [facts(name="a"), *(facts(RISING, name=name) for name in "bcd")]
-    for runs, end in ((2, "of 200,000 steps."), (3, "also applies to another run."), (4, "applies to 3 runs.")):
-        observation = advise(about[:runs])[0].observation
-        assert observation.startswith("b: You trained 30% of the budget")
-        assert observation.endswith(end)
 
 
 def test_advice_ignores_missing_numbers() -> None:
@@ -311,7 +361,7 @@ def test_advice_ignores_missing_numbers() -> None:
         evaluations=[*run.evaluations, run.evaluations[0]._replace(mean_return=None)],  # type: ignore[arg-type]
         metrics=[line._replace(loss=None, mean_q=None, gradient_norm=None) for line in run.metrics],  # type: ignore[arg-type]
     )
-    assert advise([Facts(broken, seeds=5)]) == advise([about])
+    assert advise(Facts(broken, seeds=5)) == advise(about)
 
 
 def test_commands_omit_invalid_environment_id() -> None:

@@ -119,7 +119,7 @@ def parts(width: float, height: float, titles: Sequence[str]) -> tuple[Any, list
 
 
 def fix_layout(figure: Any) -> None:
-    """Place the panels for good. The layout engine differs in the last digit between calls, which would change files."""
+    """Place the panels for good. The last digits of the layout engine vary, which would change files."""
     figure.draw_without_rendering()
     for axis in figure.axes:
         axis.set_position([round(side, 6) for side in axis.get_position().bounds])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import tomllib
-from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -33,50 +34,32 @@ class Match(NamedTuple):
     variant: str = "suggestion"
 
 
-def advise(runs: Iterable[Facts], most: int = MAX_ADVICE) -> list[Advice]:
-    """Return advice from the most important rules that apply. Each rule describes the first run that it applies to.
+def advise(facts: Facts, most: int = MAX_ADVICE) -> list[Advice]:
+    """Return advice on a run from the most important rules that apply.
 
     If two rules suggest the same command, the less important rule is ignored.
-
-    Raises:
-        ConfigError: A run has unknown settings.
     """
-    runs = list(runs)
-    found: dict[object, Advice] = {}
+    found: dict[tuple[str, ...], Advice] = {}
     for name in TEXTS:
-        matches = [(facts, advice) for facts in runs if (advice := check(name, facts)) is not None]
-        if not matches:
+        if (advice := check(name, facts)) is None:
             continue
-        facts, advice = matches[0]
+        words = shlex.split(advice.command) or [advice.observation]
         # Suggest at most one way to resume a run.
-        is_resume = advice.command.startswith("perilune resume ")
-        action = facts.run.directory if is_resume else advice.command or advice.observation
-        if not facts.made:
-            advice = advice._replace(command="")
-        if len(runs) > 1:
-            others = ("", " This also applies to another run.", f" This applies to {len(matches)} runs.")
-            observation = f"{facts.run.directory.name}: {advice.observation}{others[min(len(matches), 3) - 1]}"
-            advice = advice._replace(observation=observation)
-        found.setdefault(action, advice)
+        action = tuple(words[:3] if words[1:2] == ["resume"] else words)
+        found.setdefault(action, advice if facts.made else advice._replace(command=""))
     return list(found.values())[:most]
 
 
 def check(name: str, facts: Facts) -> Advice | None:
-    """Return the advice of the rule ``name``; None if it does not apply.
-
-    Presets were tuned on complete runs, so advice on an unfinished run must not change a setting that has the preset's
-    value.
-    """
+    """Return the advice of the rule ``name``; None if it does not apply or contradicts the preset."""
     match = RULES[name](facts)
     if match is None:
         return None
     numbers, changes, variant = match
-    if changes is not None and not facts.is_finished and name != "early":
-        default = preset(facts.run.config["environment"])
-        agent = for_budget(default.agent, default, facts.train.steps)
-        own, presets = vars(facts.agent) | vars(facts.train), vars(agent) | vars(default.train)
-        if any(own[setting] == presets[setting] != value for setting, value in changes.items()):
+    if changes is not None and _contradicts_preset(name, facts, changes):
+        if "tuned" not in TEXTS[name]:
             return None
+        changes, variant = None, "tuned"
     texts = TEXTS[name]
     if name == "one_seed":
         command = facts.training("bench learning", "--seeds", "5", video_every=None)
@@ -85,6 +68,23 @@ def check(name: str, facts: Facts) -> Advice | None:
     else:
         command = facts.command(texts["command"].format(**numbers))
     return Advice(texts["observation"].format(**numbers), texts[variant].format(**numbers), command)
+
+
+def _contradicts_preset(name: str, facts: Facts, changes: dict[str, Any]) -> bool:
+    """Return whether ``changes`` replace a value of the preset that was measured on complete runs.
+
+    A tuned preset was measured in its environment up to its budget. The default preset was measured in others, so it
+    only protects runs that are not finished.
+    """
+    environment = facts.run.config["environment"]
+    default, is_tuned = preset(environment), lookup(environment.rpartition(":")[2]).preset is not None
+    if name == "early":  # the schedules follow the budget, as in the preset
+        return is_tuned and facts.train.steps == default.train.steps
+    if facts.is_finished and not (is_tuned and facts.env_steps <= (default.train.steps or math.inf)):
+        return False
+    agent = for_budget(default.agent, default, facts.train.steps)
+    own, presets = vars(facts.agent) | vars(facts.train), vars(agent) | vars(default.train)
+    return any(own[setting] == presets[setting] != value for setting, value in changes.items())
 
 
 # The rules, in the order of advice.toml. A rule returns None if it does not apply.

@@ -18,9 +18,10 @@ from perilune.runs.logs import Run
 from perilune.viz import maps, plots, titles
 from perilune.viz.plots import Picture
 from perilune.viz.report import recordings, scoring, templates
-from perilune.viz.report.advice import Advice, advise
+from perilune.viz.report.advice import MAX_ADVICE, Advice, advise
 from perilune.viz.report.facts import Facts
 
+MAX_ADVICE_EACH = 2  # pieces of advice per run in a report about several runs
 MAX_MAPPED = 4  # runs whose maps are shown
 SHARED_MAPS = {"values"}  # kinds of maps in a report about several runs
 SUFFIXES = (".html", ".htm")
@@ -79,15 +80,17 @@ def write_report(
     scores = [scoring.score_run(run, episodes, say, name) for run, name in zip(runs, run_envs, strict=True)]
     seeds = {id(one): scoring.seeds(family) for family in scoring.families(scores) for one in family}
     missing: list[str] = []
-    advice: list[Advice] = []
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):  # sums of logged values may overflow
-            advice = advise(
-                Facts(one.run, one.best.evaluation if one.best else None, seeds[id(one)], made or bool(env), name)
-                for one, made, name in zip(scores, can_be_made, run_envs, strict=True)
-            )
-    except ConfigError as error:
-        missing.append(f"There is no advice on what to try next: {error}")
+    advice: list[tuple[str, list[Advice]]] = []
+    for one, made, name in zip(scores, can_be_made, run_envs, strict=True):
+        best = one.best.evaluation if one.best else None
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # sums of logged values may overflow
+                facts = Facts(one.run, best, seeds[id(one)], made or bool(env), name)
+                found = advise(facts, MAX_ADVICE if len(runs) == 1 else MAX_ADVICE_EACH)
+        except ConfigError as error:
+            missing.append(f"{one.run.directory.name} has no advice on what to try next: {error}")
+        else:
+            advice += [(one.run.directory.name, found)] if found else []
     drawn = _maps(runs, say, missing)
     videos = recordings.select(runs)
     missing += videos.invalid

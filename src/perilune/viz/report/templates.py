@@ -1,8 +1,9 @@
-"""Render HTML pages from Jinja2 templates. A page is one file without scripts or network requests."""
+"""Render HTML pages from Jinja2 templates. A page is one file without network requests."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,11 @@ def data_uri(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
+def digest(script: str) -> str:
+    """Return the hash by which a content security policy allows one inline script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+
+
 def interval(estimate: Estimate, form: str = ".1f") -> str:
     """Return an estimate as text, with its interval if it has one."""
     if math.isnan(estimate.low):
@@ -58,5 +64,5 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    environment.filters |= {"clock": clock, "data_uri": data_uri, "interval": interval}
+    environment.filters |= {"clock": clock, "data_uri": data_uri, "digest": digest, "interval": interval}
     return environment
