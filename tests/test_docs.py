@@ -194,7 +194,8 @@ REPEATED = {
     (page, *words)
     for page in COMMANDS
     for words in COMMANDS[page]
-    if words[:2] == ["perilune", "doctor"] and page != next(first for first in PAGES if words in COMMANDS.get(first, []))
+    if words[:2] == ["perilune", "doctor"]
+    and page != next(first for first in PAGES if words in COMMANDS.get(first, []))
 }
 """Examinations that an earlier page has too. They depend on nothing else on the page, so they run once."""
 
