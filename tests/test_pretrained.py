@@ -126,7 +126,7 @@ def test_other_arguments_of_the_environment_warn() -> None:
 
 
 def test_pretrained_is_refused_on_an_agent() -> None:
-    with pytest.raises(UsageError, match=r"pretrained returns a new agent .* agent = DQN\.pretrained"):
+    with pytest.raises(UsageError, match=r"pretrained returns a new agent .* Write agent = DQN\.pretrained\(env\)\."):
         DQN("CartPole-v1").pretrained("CartPole-v1")
 
 

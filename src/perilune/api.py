@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from types import MethodType
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack
@@ -44,8 +45,10 @@ class _ClassMethod(Generic[P, R]):
 
     def __get__(self, instance: object, owner: type) -> Callable[P, R]:
         if instance is not None:
-            name = self._function.__name__
-            raise UsageError(f"{name} returns a new agent and does not change this one. Write agent = DQN.{name}(...).")
+            name, arguments = self._function.__name__, ", ".join([*signature(self._function).parameters][1:])
+            raise UsageError(
+                f"{name} returns a new agent and does not change this one. Write agent = DQN.{name}({arguments})."
+            )
         return MethodType(self._function, owner)
 
 
