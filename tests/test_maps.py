@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from fixtures_runs import TinyRun
-from perilune import DQN, cli
+from perilune import DQN, cli, envs
 from perilune._utils.arrays import Array
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
+from perilune.envs.known.lunar_lander import LUNAR_LANDER
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.replay.buffer import Batch
 from perilune.runs import snapshots
@@ -211,6 +213,41 @@ def test_maps_command_writes_every_figure(run: Path, capsys: pytest.CaptureFixtu
     assert output.err.splitlines() == [f"perilune: drawing {words}" for words in figures]
     for path in expected[::2]:
         assert imread(path).std() > 0.05
+
+
+def test_each_figure_explains_itself(run: Path) -> None:
+    drawn = maps.draw(run)
+    assert [*maps.MEANINGS] == ALL
+    for name, picture in drawn.pictures.items():
+        assert maps.MEANINGS[name] in picture.figure.get_supxlabel().replace("\n", " ")
+
+
+def test_lunar_lander_maps_show_terrain_and_pad_at_their_true_places(tmp_path: Path) -> None:
+    scene = LUNAR_LANDER.scene
+    assert scene is not None
+    env = envs.make("LunarLander-v3")
+    obs, _ = env.reset(seed=3)
+    world: Any = env.unwrapped
+    x, y = float(world.lander.position.x), float(world.lander.position.y)
+    half_width, half_height = 10.0, 20 / 3  # of the image, in meters
+    pad = [obs[0] + (end - x) / half_width for end in (world.helipad_x1, world.helipad_x2)]
+    np.testing.assert_allclose(scene.pad, pad, atol=1e-6)
+    np.testing.assert_allclose(scene.terrain, obs[1] + (world.helipad_y - y) / half_height, atol=1e-6)
+    env.close()
+
+    settings = {"batch_size": 4, "buffer_size": 100, "learning_starts": 10, "epsilon_decay_steps": 50}
+    DQN("LunarLander-v3", hidden=(4,), **settings).train(
+        run_dir=tmp_path / "run", steps=90, eval_every=None, eval_episodes=1, max_episode_steps=40, pictures=False,
+        quiet=True,
+    )  # fmt: skip
+    for axes, shown in (((None, None), True), (("angle", "y velocity"), False)):
+        drawn = maps.draw(tmp_path / "run", *axes).pictures
+        for panel in (*drawn["values"].figure.axes[:3], *drawn["visited"].figure.axes[:2]):
+            assert ("pad" in [text.get_text() for text in panel.texts]) == shown
+            ends = [line.get_xydata().tolist() for line in panel.get_lines()]
+            assert ([[x, scene.terrain] for x in scene.pad] in ends) == shown
+            if shown:
+                assert panel.get_ylim()[0] < scene.terrain < panel.get_ylim()[1]
 
 
 def test_figures_name_entries_actions_and_steps(run: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.agent.dqn import Agent
 from perilune.envs.known import KnownEnv, lookup
+from perilune.envs.known.record import Scene
 from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
 from perilune.replay.buffer import Batch
 from perilune.runs import layout, manifest, snapshots
@@ -22,6 +23,14 @@ from perilune.viz.plots import Picture
 
 MAX_NAMED = 8  # observation entries whose medians are listed
 PARTS = 60  # columns of the action figure; each contains about the same number of transitions
+MEANINGS = {
+    "values": "Left: the return that the agent expects. Middle: the action that it prefers. Right: how clearly.",
+    "actions": "Left: how often training took each action. Right: all actions taken, and what the best weights prefer.",
+    "visited": "Where the agent was early and late in the run. It cannot learn about other states.",
+    "units": "Whether the hidden units are in use, and how each responds to states with different best actions.",
+    "weights": "How far the weights of each layer spread, and how large their gradients are.",
+}
+"""A sentence below each figure that explains it."""
 SHOWN_STATES = 320  # columns of the map of a layer's units
 
 
@@ -95,12 +104,13 @@ def draw(
         else:
             axes = _axes(known, entries, x, y)
             say("drawing values")
-            pictures["values"] = _values(agent, batch.obs, axes, entries, names, title)
+            scene = known.scene if axes == known.map_axes else None
+            pictures["values"] = _values(agent, batch.obs, axes, entries, names, title, scene)
         say("drawing actions")
         pictures["actions"] = _actions(agent, batch, overwritten, names, title)
         if not flat:
             say("drawing visited states")
-            pictures["visited"] = _visited(batch.obs, axes, entries, title)
+            pictures["visited"] = _visited(batch.obs, axes, entries, title, scene)
     paths = snapshots.paths(directory)
     if not paths:
         skipped.append(f"Units, weights and gradients over time need snapshots, and {directory} has none.")
@@ -126,7 +136,13 @@ def _axes(known: KnownEnv, entries: Sequence[str], x: str | int | None, y: str |
 
 
 def _values(
-    agent: Agent, obs: Array, axes: tuple[int, int], entries: Sequence[str], names: Sequence[str], title: str
+    agent: Agent,
+    obs: Array,
+    axes: tuple[int, int],
+    entries: Sequence[str],
+    names: Sequence[str],
+    title: str,
+    scene: Scene | None,
 ) -> Picture:
     """Draw the value of the best action, the best action, and its lead over the second-best action."""
     from matplotlib.colors import ListedColormap  # noqa: PLC0415 -- heavy, and optional
@@ -138,7 +154,8 @@ def _values(
     if others:
         medians = f": {listed}" if len(others) <= MAX_NAMED else ""
         note = f"All other entries are at the median of the visited states{medians}. {note}"
-    figure = figures.canvas(13, 4.6, f"{title}: values and actions after {agent.env_steps:,} steps", note)
+    note = f"{MEANINGS['values']} {note}"
+    figure = figures.canvas(13, 4.8, f"{title}: values and actions after {agent.env_steps:,} steps", note)
     panels = figure.subplots(1, 3 if len(names) > 1 else 2, sharex=True, sharey=True)
     extent = (x_edges[0], x_edges[-1], y_edges[0], y_edges[-1])
     shown: dict[str, Any] = {"extent": extent, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
@@ -161,6 +178,7 @@ def _values(
         if seen.any() and not seen.all():
             axis.contour(seen, levels=[0.5], extent=extent, colors=INK, linewidths=0.7)
         axis.set(title=name, xlabel=entries[axes[0]], ylabel=entries[axes[1]] if axis is panels[0] else "")
+        _draw_scene(axis, scene)
         if axis is not panels[1]:
             _color_bar(figure, image, axis, pad=0.02, fraction=0.06)
     figures.legend(figure, names)
@@ -173,7 +191,8 @@ def _actions(agent: Agent, batch: Batch, overwritten: int, names: Sequence[str],
 
     count = len(names)
     lost = f"; the first {overwritten:,} transitions were overwritten" if overwritten else ""
-    figure = figures.canvas(11, 4.2, f"{title}: actions", f"Includes exploration and warm-up{lost}.")
+    note = f"{MEANINGS['actions']} Includes exploration and warm-up{lost}."
+    figure = figures.canvas(11, 4.4, f"{title}: actions", note)
     over_time, beside = figure.subplots(1, 2, width_ratios=(3.4, 1))
     at = figures.stack(over_time, batch.action, count, PARTS, overwritten)
     over_time.set(title="Actions taken", xlabel="transition", ylabel="share")
@@ -194,15 +213,14 @@ def _actions(agent: Agent, batch: Batch, overwritten: int, names: Sequence[str],
     return Picture(figure)
 
 
-def _visited(obs: Array, axes: tuple[int, int], entries: Sequence[str], title: str) -> Picture:
+def _visited(obs: Array, axes: tuple[int, int], entries: Sequence[str], title: str, scene: Scene | None) -> Picture:
     """Draw the states visited early and late in the run."""
     from matplotlib.colors import LogNorm  # noqa: PLC0415
     from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415
 
     x_edges, y_edges, *thirds = insight.visits(obs, *axes)
-    figure = figures.canvas(
-        10, 4.6, f"{title}: states visited", "Color: share of the states in a cell. White: never visited."
-    )
+    note = f"{MEANINGS['visited']} Color: share of the states in a cell. White: never visited."
+    figure = figures.canvas(10, 4.8, f"{title}: states visited", note)
     largest = np.max(thirds)
     smallest = min(share[share > 0].min(initial=largest) for share in thirds)
     norm = LogNorm(smallest, max(largest, 1.01 * smallest))
@@ -212,6 +230,7 @@ def _visited(obs: Array, axes: tuple[int, int], entries: Sequence[str], title: s
         mesh = axis.pcolormesh(x_edges, y_edges, seen, cmap="viridis_r", norm=norm, rasterized=True)
         axis.set(title=name, xlabel=entries[axes[0]], ylabel=entries[axes[1]] if axis is panels[0] else "")
         axis.grid(visible=True)
+        _draw_scene(axis, scene)
     percent = {"format": lambda value, _: f"{100 * value:.3g} %"}
     bar = _color_bar(figure, mesh, panels, pad=0.015, fraction=0.035, **percent)
     bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
@@ -219,12 +238,27 @@ def _visited(obs: Array, axes: tuple[int, int], entries: Sequence[str], title: s
     return Picture(figure)
 
 
+def _draw_scene(axis: Any, scene: Scene | None) -> None:
+    """Draw the terrain and the pad below a map, so that a reader sees where is up."""
+    if scene is None:
+        return
+    left, right = axis.get_xlim()
+    bottom, top = min(axis.get_ylim()[0], scene.terrain - 0.14), axis.get_ylim()[1]
+    axis.fill_between([left, right], bottom, scene.terrain, color="#8a8378", alpha=0.75, linewidth=0, zorder=3)
+    axis.plot(scene.pad, [scene.terrain] * 2, color="#ffb000", linewidth=4, solid_capstyle="butt", zorder=4)
+    words = {"ha": "center", "va": "center", "fontsize": 7, "color": INK, "zorder": 5, "clip_on": True}
+    height = (bottom + scene.terrain) / 2
+    axis.text(sum(scene.pad) / 2, height, "pad", **words)
+    axis.text(left + 0.03 * (right - left), height, "terrain", **words | {"ha": "left"})
+    axis.set(xlim=(left, right), ylim=(bottom, top))
+
+
 def _units(agent: Agent, batch: Batch, history: LayerHistory, names: Sequence[str], title: str) -> Picture:
     """Draw the shares of dead and always active units over time, and the output of each unit in some states."""
     sample = insight.spread_out(batch, insight.STATES)
     hidden = insight.units(agent, sample.obs)
     activations = {layer.activation for layer in hidden}
-    note = "Dead: same output in all states. "
+    note = f"{MEANINGS['units']} Dead: same output in all states. "
     note += "Always active: above 0 in all states, so the unit is linear. " if "relu" in activations else ""
     note += "Saturated: |tanh| near 1 in all states. " if "tanh" in activations else ""
     note += "The maps show the newest snapshot."
@@ -282,7 +316,7 @@ def _weights(history: LayerHistory, title: str) -> Picture:
     """Draw the distribution of each layer's weights, and of the sizes of their gradients, at each snapshot."""
     count, steps = len(history.layers), history.env_steps
     spreads = [history.weights] if history.gradients is None else [history.weights, history.gradients]
-    what, note = "weights", "Line: median. Dark: middle half. Pale: 5 % to 95 %."
+    what, note = "weights", f"{MEANINGS['weights']} Line: median. Dark: middle half. Pale: 5 % to 95 %."
     if history.gradients is not None:
         what = "weights and gradients"
         note += (

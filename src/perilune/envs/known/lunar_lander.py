@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perilune._utils.arrays import Array
-from perilune.envs.known.record import Controls, KnownEnv, Outcomes, tuned
+from perilune.envs.known.record import Controls, KnownEnv, Outcomes, Scene, tuned
 from perilune.replay.symmetry import Symmetry
 
 
@@ -29,6 +29,7 @@ LUNAR_LANDER = KnownEnv(
         "right leg down",
     ),
     actions=("nothing", "left engine", "main engine", "right engine"),
+    scene=Scene(terrain=-0.09, pad=(-0.2, 0.2)),
     outcomes=Outcomes(("landed", "crashed", "flew off", "hovered"), _outcome, unfinished="hovered"),
     symmetry=Symmetry(
         observation_index=(0, 1, 2, 3, 4, 5, 7, 6),

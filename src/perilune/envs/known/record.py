@@ -30,6 +30,18 @@ class Outcomes(NamedTuple):
     unfinished: str = ""
 
 
+class Scene(NamedTuple):
+    """What maps draw if their axes are ``map_axes``, a horizontal position and a height.
+
+    Attributes:
+        terrain: height of the terrain at the pad. The height of the agent is that of its center.
+        pad: horizontal positions of the two ends of the pad.
+    """
+
+    terrain: float
+    pad: tuple[float, float]
+
+
 GOAL = Outcomes(
     ("reached the goal", "ran out of time"),
     lambda obs, reward, terminated: "reached the goal" if terminated else "ran out of time",
@@ -115,6 +127,7 @@ class KnownEnv:
         observations: a name for each entry of obs[O].
         actions: a name for each action.
         map_axes: indices of the two entries of obs on the axes of maps.
+        scene: what maps over ``map_axes`` draw.
         outcomes: how episodes can end.
         symmetry: the mirror symmetry for the setting ``mirror``.
         controls: the keys of ``perilune play``.
@@ -128,6 +141,7 @@ class KnownEnv:
     observations: tuple[str, ...] = ()
     actions: tuple[str, ...] = ()
     map_axes: tuple[int, int] = (0, 1)
+    scene: Scene | None = None
     outcomes: Outcomes | None = None
     symmetry: Symmetry | None = None
     controls: Controls | None = None

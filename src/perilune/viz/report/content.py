@@ -25,14 +25,6 @@ MAX_ADVICE_EACH = 2  # pieces of advice per run in a report about several runs
 MAX_MAPPED = 4  # runs whose maps are shown
 SHARED_MAPS = {"values"}  # kinds of maps in a report about several runs
 SUFFIXES = (".html", ".htm")
-CAPTIONS = {
-    "values": "The value of the best action, the best action, and its lead over the second-best action",
-    "actions": "The actions taken during training, and the actions of the best weights in the same states",
-    "visited": "The states visited early and late in the run",
-    "units": "Units that are dead or always active, and the output of each unit in some states",
-    "weights": "The distribution of each layer's weights and gradients at each snapshot",
-}
-
 Table = tuple[list[str], list[list[str]]]
 """The header and the rows of a table. The first cell of a row is its label."""
 
@@ -141,7 +133,7 @@ def _maps(runs: Sequence[Run], say: Callable[[str], object], missing: list[str])
             continue
         for kind, picture in found.pictures.items():
             if len(runs) == 1 or kind in SHARED_MAPS:
-                drawn.append((picture, CAPTIONS[kind] if len(runs) == 1 else f"{name}: {CAPTIONS[kind]}"))
+                drawn.append((picture, maps.MEANINGS[kind] if len(runs) == 1 else f"{name}: {maps.MEANINGS[kind]}"))
         missing += [f"{name}: {sentence}" for sentence in found.skipped]
     if further := runs[MAX_MAPPED:]:
         which = further[0].directory.name if len(further) == 1 else f"the other {len(further)}"
