@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from fixtures_runs import TinyRun, episode
+from perilune.envs.known import presets
 from perilune.runs import failure, layout, lock, telemetry
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
 from perilune.web import videos, watcher
@@ -108,7 +109,13 @@ def test_served_summary_and_settings_match_the_run(client: Client, root: Path, t
     assert [label for label, _ in summary["outcomes"]] == ["balanced", "fell", "left the track"]
     assert sum(count for _, count in summary["outcomes"]) == summary["videos"] == 4
     host = json.loads((root / "group/one/host.json").read_text())
-    assert client.json("/api/run", id="group/one") == {"id": "group/one", "config": run.config, "host": host}
+    found = client.json("/api/run", id="group/one")
+    recommended = found.pop("recommended")
+    assert found == {"id": "group/one", "config": run.config, "host": host}
+    budget = {name: run.config["train"][name] for name in ("steps", "episodes")}
+    expected, training = presets.resolve("CartPole-v1", "recommended", {}, budget)
+    assert recommended["agent"]["learning_rate_decay_steps"] == expected.learning_rate_decay_steps
+    assert recommended["train"]["eval_every"] == training.eval_every
 
 
 def test_served_series_match_the_logs(client: Client, tiny_run: TinyRun) -> None:
@@ -155,6 +162,35 @@ def test_outcomes_and_training_time_are_served(client: Client, root: Path) -> No
         log.write(json.dumps(times[0]._asdict()) + "\n")
     (one, *_) = client.json("/api/series", **query | {"id": "again"})["series"]
     assert one["x"] == [2, 4, 6, 8]
+
+
+def test_summary_has_scores_speed_estimate_and_settings_that_differ(client: Client, root: Path) -> None:
+    agent = json.loads((root / "group/one/config.json").read_text())["agent"]
+    copy_with(root, "two", seed=5, agent=agent | {"gamma": 0.5})
+    copy_with(root, "other", environment="Acrobot-v1", agent=agent | {"gamma": 0.6, "n_step": 9}, seed=2)
+    evaluations = [
+        Evaluated(step, 1, mean, 0.0, 0.0, False, step / 50) for step, mean in ((50, 400), (100, 480), (150, 9))
+    ]
+    lines = "".join(json.dumps(one._asdict()) + "\n" for one in evaluations)
+    one = root / "group/one"
+    (one / "evaluations.jsonl").write_text(lines)
+    (one / "episodes.jsonl").write_text("")
+    shutil.rmtree(one / "checkpoints")
+    config = json.loads((one / "config.json").read_text())
+    (one / "config.json").write_text(json.dumps(config | {"train": config["train"] | {"steps": 600, "episodes": None}}))
+    for age, name in enumerate(("settings.toml", "config.json")):
+        os.utime(one / name, (1e9 + age, 1e9 + age))
+    with lock.acquire(one):
+        run = client.runs()["group/one"]
+    assert (run["latest"], run["solved"], run["best"]) == (9.0, 100.0, None)
+    assert (run["seconds"], run["speed"], run["progress"], run["eta"]) == (3.0, 50.0, 0.25, 9.0)
+    assert (run["created"], run["started"], run["error"]) == (1e9, 1e9 + 1, None)
+    runs = client.runs()
+    assert runs["group/one"]["eta"] is None
+    assert {name: value for name, value in runs["two"]["settings"].items() if name in ("seed", "agent.gamma")} == {
+        "seed": 5, "agent.gamma": 0.5,
+    }  # fmt: skip
+    assert "agent.n_step" not in runs["two"]["settings"]  # differs only from a run of another environment
 
 
 def test_runs_that_differ_only_in_the_seed_form_a_band(client: Client, root: Path) -> None:
@@ -219,6 +255,7 @@ def test_state_is_training_while_a_process_holds_the_lock(client: Client, root: 
     failed = client.run()
     assert failed["state"] == "failed"
     assert failed["message"].startswith("Training failed: ValueError: no reward (after 5 environment steps).")
+    assert failed["error"] == "ValueError: no reward (after 5 environment steps)"
     (run / failure.FILE).write_text('{"error": 1')
     assert client.run()["message"].startswith("Training failed: the error cannot be read")
 

@@ -28,7 +28,7 @@ from perilune.runs.tables import Table
 from perilune.web.guard import HEADERS, Guard
 from perilune.web.series import COLUMNS, Band, Curve, band, curve, spaced, thin
 from perilune.web.videos import Video, find_videos, telemetry_columns, video_info
-from perilune.web.watcher import WatchedRun, Watcher, newest_per_seed
+from perilune.web.watcher import WatchedRun, Watcher, differences, newest_per_seed
 
 STATIC = Path(__file__).parent / "static"
 MAX_RUNS = 500  # in a query
@@ -139,13 +139,15 @@ class Api:
 
     def runs(self, request: Request) -> Response:
         """Return a summary of every run."""
-        runs = [run.summary() for run in self._watcher.poll().values()]
+        found = self._watcher.poll().values()
+        settings = differences(found)
+        runs = [run.summary() | {"settings": settings[run.id]} for run in found]
         return JsonResponse(
             {"root": printable(str(self._watcher.root)), "message": self._watcher.message, "runs": runs}
         )
 
     def run(self, request: Request) -> Response:
-        """Return config.json and host.json of a run."""
+        """Return config.json, host.json and the recommended settings of a run."""
         return JsonResponse(self._run(parse(request, RunQuery).id).files())
 
     def columns(self, request: Request) -> Response:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune._utils.text import printable
-from perilune.envs.known import lookup
+from perilune.envs.known import lookup, presets
 from perilune.errors import PeriluneError
 from perilune.runs import checkpoint, failure, files, layout, lock, manifest
 from perilune.runs.tables import LogReader, Table
@@ -23,6 +24,8 @@ from perilune.web.series import training_time
 from perilune.web.videos import best_evaluation, find_videos, is_directory
 
 MAX_WARNINGS = 50  # per run; the page shows the latest
+MAX_SETTINGS = 100  # that differ between runs
+PARTS = ("agent", "train")  # of config.json
 MAX_DEPTH = 8  # levels of directories below the root
 MAX_DIRECTORIES = 20_000
 MAX_RUNS = 1_000
@@ -30,8 +33,8 @@ POLL_SECONDS = 0.5
 MAX_LOAD = 0.05  # share of the time that polling may take
 LOGS = {name.removesuffix(".jsonl"): kind for kind, name in layout.FILES.items()}
 FILES = (
-    "config.json", "host.json", *layout.FILES.values(), failure.FILE, "videos", checkpoint.DIRECTORY, layout.LOCK,
-    layout.OWNER,
+    "config.json", "host.json", "settings.toml", *layout.FILES.values(), failure.FILE, "videos", checkpoint.DIRECTORY,
+    layout.LOCK, layout.OWNER,
 )  # fmt: skip
 VERSIONS = count(1)  # version numbers, unique across runs
 
@@ -45,6 +48,7 @@ class WatchedRun:
         version: A number that changes whenever the run changes.
         started: Time in nanoseconds when config.json was last written, at the start or at a resumption.
         config: Content of config.json; {} if it cannot be read.
+        settings: The seed and the settings of the agent and of training, as JSON, by name.
         group: A string that is equal for runs that differ only in the seed.
     """
 
@@ -52,6 +56,7 @@ class WatchedRun:
         self.directory, self.id = directory, name
         self.version = self.started = 0
         self.config: dict[str, Any] = {}
+        self.settings: dict[str, bytes] = {}
         self.group = ""
         self._config_error: str | None = None
         self._logs = {log: LogReader(directory / layout.FILES[kind], kind) for log, kind in LOGS.items()}
@@ -66,10 +71,16 @@ class WatchedRun:
         owner = None if stamps[layout.OWNER] is None else lock.owner(self.directory)
         if (stamps, owner) == (self._stamps, self._owner):
             return
-        if (config := stamps["config.json"]) != self._stamps.get("config.json"):
-            self.started = 0 if config is None else config[-1]
-            self._read_config()
+        has_changed = stamps["config.json"] != self._stamps.get("config.json")
         self._stamps, self._owner, self.version = stamps, owner, next(VERSIONS)
+        if has_changed:
+            self.started = self._written("config.json")
+            self._read_config()
+
+    def _written(self, name: str) -> int:
+        """Return the time in nanoseconds when a file was last written, or 0 if it does not exist."""
+        stamp = self._stamps[name]
+        return 0 if stamp is None else stamp[-1]
 
     def read(self, log: str) -> Table:
         """Return the rows that a log contains so far."""
@@ -79,12 +90,12 @@ class WatchedRun:
         return table
 
     def files(self) -> dict[str, object]:
-        """Return config.json and host.json. A file that cannot be read is null."""
+        """Return config.json, host.json and the recommended settings. A file that cannot be read is null."""
         try:
             host = files.read_json(self.directory / "host.json")
         except PeriluneError:
             host = None
-        return {"id": self.id, "config": self.config or None, "host": host}
+        return {"id": self.id, "config": self.config or None, "host": host, "recommended": _recommended(self.config)}
 
     def summary(self) -> dict[str, object]:
         """Return the run's entry for the list of runs. ``progress`` is the used share of the budget."""
@@ -105,10 +116,13 @@ class WatchedRun:
         last = [table.columns["env_steps"][-1] for table in (episodes, evaluations) if table.rows]
         env_steps, whole = float(max(last, default=0)), int(is_whole.sum())
         state, messages, start_steps = self._state()
+        error = self._config_error or (failure.read(self.directory) if state == "failed" else None)
         messages += filter(None, self._log_errors.values())
         budget = config.get("train", {})
         spent = ((env_steps - start_steps, budget.get("steps")), (whole, budget.get("episodes")))
         shares = [done / limit for done, limit in spent if type(limit) is int and 0 < limit < 2**63]
+        progress = min(max(0.0, *shares), 1.0) if shares else None
+        seconds = float(training_time(np.array([env_steps]), evaluations)[0])
         return {
             "id": self.id,
             "environment": environment,
@@ -116,12 +130,19 @@ class WatchedRun:
             "reward_threshold": config.get("reward_threshold"),
             "group": self.group,
             "state": state,
+            "error": None if error is None else printable(error),
             "message": " ".join(printable(text if text.endswith(".") else f"{text}.") for text in messages) or None,
             "env_steps": env_steps,
             "episodes": whole,
-            "seconds": float(training_time(np.array([env_steps]), evaluations)[0]),
-            "progress": min(max(0.0, *shares), 1.0) if shares else None,
+            "started": self.started / 1e9,
+            "created": min(filter(None, (self.started, self._written("settings.toml"))), default=0) / 1e9,
+            "seconds": seconds,
+            "speed": env_steps / seconds if seconds > 0 else None,
+            "eta": _remaining(seconds, env_steps, start_steps, progress) if state == "training" else None,
+            "progress": progress,
             "best": best_evaluation(evaluations),
+            "latest": evaluations.columns["mean_return"][-1].item() if evaluations.rows else None,
+            "solved": _solved(evaluations, config.get("reward_threshold")),
             "outcomes": _outcomes(episodes, is_whole, environment),
             "warnings": [text for text in notices.columns["words"][-MAX_WARNINGS:] if text],
             "videos": len(find_videos(self.directory)),
@@ -155,6 +176,48 @@ class WatchedRun:
             self.group, self._config_error = manifest.family(self.config), None
         except PeriluneError as error:
             self.config, self.group, self._config_error = {}, f"unreadable {self.id}", str(error)
+        settings = {f"{part}.{name}": value for part in PARTS for name, value in self.config.get(part, {}).items()}
+        seed = {"seed": self.config["seed"]} if self.config else {}
+        self.settings = {name: msgspec.json.encode(value) for name, value in (seed | settings).items()}
+
+
+def differences(runs: Collection[WatchedRun]) -> dict[str, dict[str, msgspec.Raw]]:
+    """Return, by run, the values of the settings that differ between runs of the same environment."""
+    members: dict[str, list[WatchedRun]] = {}
+    for run in runs:
+        members.setdefault(str(run.config.get("environment")), []).append(run)
+    names: dict[str, None] = {}
+    for same in members.values():
+        shared = set.intersection(*(set(run.settings.items()) for run in same))
+        names |= {name: None for run in same for name, value in run.settings.items() if (name, value) not in shared}
+    shown = list(names)[:MAX_SETTINGS]
+    return {run.id: {name: msgspec.Raw(run.settings[name]) for name in shown if name in run.settings} for run in runs}
+
+
+def _recommended(config: dict[str, Any]) -> dict[str, object] | None:
+    """Return the settings that Perilune recommends for the environment and the budget of a run; None if unknown."""
+    try:
+        budget = {name: config["train"][name] for name in ("steps", "episodes")}
+        agent, _ = presets.resolve(config["environment"], presets.RECOMMENDED, {}, budget)
+        train = presets.preset(config["environment"]).train
+    except (PeriluneError, KeyError, TypeError):
+        return None
+    return {"agent": agent, "train": train}
+
+
+def _remaining(seconds: float, env_steps: float, start_steps: int, progress: float | None) -> float | None:
+    """Return the seconds until the budget is used at the average speed so far; None if they are unknown."""
+    if not progress or not env_steps > start_steps:
+        return None
+    return seconds * (env_steps - start_steps) / env_steps * (1 - progress) / progress
+
+
+def _solved(evaluations: Table, threshold: object) -> float | None:
+    """Return the environment steps at the first evaluation that reached the threshold; None if none did."""
+    if not isinstance(threshold, int | float):
+        return None
+    rows = np.flatnonzero(evaluations.columns["mean_return"] >= threshold)
+    return evaluations.columns["env_steps"][rows[0]].item() if len(rows) else None
 
 
 def newest_per_seed(runs: Sequence[WatchedRun]) -> list[tuple[tuple[WatchedRun, ...], dict[str, str]]]:

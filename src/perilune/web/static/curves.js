@@ -176,7 +176,7 @@ export function createCurves(host) {
     grid.hidden = chosen().length === 0;
     text(
       empty,
-      model.runs.length ? "No run is selected. Select one in the list of runs to see its curves." : noRuns(model),
+      model.runs.length ? "No run is selected. Select one in the table of runs to see its curves." : noRuns(model),
     );
     outcomes.update(model);
     if (chosen().length === 0) tools.problem(""); // no request will clear it

@@ -1,12 +1,12 @@
-// The page of perilune watch: the list of runs on the left; curves, videos and settings on the right.
+// The page of perilune watch: the table of runs, then the curves, videos or settings of the selected runs.
 
 import { follow, get } from "./api.js";
 import { createCurves } from "./curves.js";
 import { text } from "./dom.js";
-import { EMPTY, modelOf } from "./model.js";
+import { defaultRuns, EMPTY, modelOf } from "./model.js";
 import { assign } from "./palette.js";
+import { createRuns } from "./runs.js";
 import { createSettings } from "./settings.js";
-import { createSidebar, defaultRuns } from "./sidebar.js";
 import { change, chosen, onChange, state, WHOLE } from "./state.js";
 import { some } from "./text.js";
 import { createVideos } from "./videos.js";
@@ -18,7 +18,7 @@ const $ = (id) => document.getElementById(id);
 
 let model = EMPTY;
 const views = Object.fromEntries(Object.entries(VIEWS).map(([name, create]) => [name, create($(name))]));
-const sidebar = createSidebar($("runs"));
+const table = createRuns($("runs"));
 let loaded = false; // whether the list of runs has been read
 const seen = new Set(); // ids of all runs so far, including removed runs
 let changed = new Set(); // ids of runs that changed since they were read; null: any run may have changed
@@ -38,6 +38,7 @@ async function refresh() {
     } catch (error) {
       problem = error.message;
     }
+    $("loading").hidden ||= problem !== "";
     setMessage("problem", problem);
     if (problem === "") show(now === null ? null : [...now]);
     await new Promise((resolve) => setTimeout(resolve, PAUSE));
@@ -47,24 +48,24 @@ async function refresh() {
 
 /** Update the page after the runs ``ids`` changed (null: any run; empty: only the selection changed). */
 function show(ids) {
+  $("loading").hidden = true;
   for (const { id } of model.runs) seen.add(id);
   const missing = chosen().filter((id) => !model.byId.has(id));
   if (missing.length > 0 || (state.runs === null && model.runs.length > 0)) {
     const there = chosen().filter((id) => model.byId.has(id));
-    const runs = there.length > 0 ? there : model.runs.length > 0 ? defaultRuns(model.runs) : null;
+    const runs = there.length > 0 ? there : model.runs.length > 0 ? defaultRuns(model) : null;
     change({ runs }); // calls show again
     setMessage("missing", missing.length > 0 ? aboutMissing(missing, there) : "");
   }
   const banded = state.bands ? model.groupsOfSeeds(chosen()) : new Set();
-  assign(chosen(), (id) => (banded.has(model.byId.get(id)?.group) ? model.byId.get(id).group : id));
-  sidebar(model);
+  assign(model.runs, chosen(), banded);
+  table(model);
   for (const button of $("views").children) {
     const current = button.dataset.view === state.view;
     if (current) button.setAttribute("aria-current", "page");
     else button.removeAttribute("aria-current");
   }
   for (const name of Object.keys(views)) $(name).hidden = name !== state.view;
-  text($("fold"), `Runs (${chosen().length} of ${model.runs.length})`);
   document.title = `${TITLES[state.view]} – ${model.root} – Perilune`;
   views[state.view](model, ids);
 }
@@ -106,19 +107,8 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   $("main").focus();
 });
 $("help").addEventListener("click", () => $("keys").showModal());
-$("fold").addEventListener("click", () => {
-  const open = document.body.classList.toggle("open");
-  $("fold").setAttribute("aria-expanded", String(open));
-});
 
 addEventListener("keydown", (event) => {
-  const folded = document.body.classList.contains("open") && $("fold").checkVisibility();
-  const handled = event.target.closest("dialog") || (event.target === $("filter") && $("filter").value);
-  if (event.key === "Escape" && folded && !handled) {
-    $("fold").click();
-    $("fold").focus();
-    return;
-  }
   const typing = event.target.closest("input:not([type=checkbox], [type=range]), select, textarea, dialog");
   if (typing || event.ctrlKey || event.metaKey || event.altKey || document.fullscreenElement) return;
   const act = {
@@ -128,7 +118,7 @@ addEventListener("keydown", (event) => {
     0: () => change(WHOLE),
     "?": () => $("keys").showModal(),
     "/": () => {
-      if (getComputedStyle($("runs")).display === "none") $("fold").click();
+      change({ folded: false });
       $("filter").focus();
     },
   }[event.key];

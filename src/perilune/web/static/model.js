@@ -5,7 +5,8 @@ export const EMPTY = modelOf({ root: "", message: null, runs: [] });
 
 /**
  * Index the server's list of runs. ``byId`` maps ids to runs; ``label(id)`` and ``groupLabel(group)`` return short
- * names; ``groupsOfSeeds(ids)`` returns the groups with more than one seed among ``ids``.
+ * names; ``groups`` maps groups to runs; ``groupsOfSeeds(ids)`` returns the groups with more than one seed among
+ * ``ids``.
  */
 export function modelOf({ root, message, runs }) {
   const paths = runs.map((run) => run.id.split("/"));
@@ -32,11 +33,19 @@ export function modelOf({ root, message, runs }) {
       found.set(run.group, [...(found.get(run.group) ?? []), run]);
     return new Set([...found.keys()].filter((group) => countSeeds(found.get(group)) > 1));
   };
-  return { root, message, runs, byId, label, groupLabel, groupsOfSeeds };
+  return { root, message, runs, byId, groups, label, groupLabel, groupsOfSeeds };
+}
+
+/** Return the ids of the runs to show first: the newest run, or the newest in training, with all seeds of its group. */
+export function defaultRuns({ runs, groups }) {
+  const readable = runs.filter((run) => run.state !== "unreadable");
+  const training = readable.filter((run) => run.state === "training");
+  const [newest] = (training.length > 0 ? training : readable).sort((a, b) => b.started - a.started);
+  return newest === undefined ? [] : groups.get(newest.group).map((run) => run.id);
 }
 
 /** Return the number of different seeds of ``runs``. */
-export function countSeeds(runs) {
+function countSeeds(runs) {
   return new Set(runs.map((run) => run.seed)).size;
 }
 

@@ -1,33 +1,39 @@
-// Line colors and styles. The colors, from Okabe and Ito, are distinguishable for color-blind users; after six
-// runs they repeat with another line style. style.css defines them, lighter for dark mode. A place is the index of a
-// color and line style.
+// Line colors and styles. Color-blind users can distinguish the six colors. After six runs, the colors repeat with
+// another line style. style.css defines the colors, lighter for dark mode. A place is the index of a color and line
+// style.
 
 import { el, svg } from "./dom.js";
 
 const COLORS = 6;
-const DASHES = [[], [7, 3], [2, 3]];
+const DASHES = [[], [8, 4], [2, 3], [9, 3, 2, 3], [4, 7]];
 
-const places = new Map(); // key -> place; a key keeps its place while a run with that key is selected
-let keys = new Map(); // id -> key of the selected runs
+const places = new Map(); // id -> place of every run so far
+const groups = new Map(); // group -> place of its first run
+let selected = new Map(); // id -> place of the selected runs
 
-/** Give each newly selected run the first free place. Runs with the same ``key(id)`` share a place. */
-export function assign(ids, key) {
-  keys = new Map(ids.map((id) => [id, key(id)]));
-  const wanted = new Set(keys.values());
-  for (const old of places.keys()) if (!wanted.has(old)) places.delete(old);
-  const taken = new Set(places.values());
-  let next = 0;
-  for (const one of wanted) {
-    if (places.has(one)) continue;
-    while (taken.has(next)) next += 1;
-    places.set(one, next);
-    taken.add(next);
+/**
+ * Give each new run the next place, in the order of creation. A run keeps its place even if it is not selected.
+ * ``ids`` are the selected runs. Runs of the groups ``merged`` share the place of the first run of their group.
+ */
+export function assign(runs, ids, merged = new Set()) {
+  const fresh = runs.filter((run) => !places.has(run.id));
+  fresh.sort((a, b) => a.created - b.created || (a.id < b.id ? -1 : 1));
+  for (const { id, group } of fresh) {
+    if (!groups.has(group)) groups.set(group, places.size);
+    places.set(id, places.size);
   }
+  const chosen = runs.filter((run) => ids.includes(run.id));
+  selected = new Map(chosen.map(({ id, group }) => [id, merged.has(group) ? groups.get(group) : places.get(id)]));
 }
 
 /** Return the place of a run, or null if the run is not selected. */
 export function slot(id) {
-  return places.get(keys.get(id)) ?? null;
+  return selected.get(id) ?? null;
+}
+
+/** Return the place of a run, whether it is selected or not. */
+export function placeOf(id) {
+  return slot(id) ?? places.get(id);
 }
 
 let sheet = null;
@@ -39,9 +45,11 @@ export function ink(name) {
   return sheet.getPropertyValue(`--${name}`).trim();
 }
 
+const dashOf = (place) => DASHES[Math.floor(place / COLORS) % DASHES.length];
+
 /** Return the color and the dash pattern (in pixels) of a place. */
 export function look(place) {
-  return { color: ink(`line-${place % COLORS}`), dash: DASHES[Math.floor(place / COLORS) % DASHES.length] };
+  return { color: ink(`line-${place % COLORS}`), dash: dashOf(place) };
 }
 
 /** Create a short line in the style of a place; an empty element for null. */
@@ -56,8 +64,7 @@ export function paint(holder, place) {
   if (holder.place === place) return;
   holder.place = place;
   if (place === null) return holder.replaceChildren();
-  const dash = DASHES[Math.floor(place / COLORS) % DASHES.length].join(" ");
-  const line = svg("line", { x1: "1", y1: "4", x2: "19", y2: "4", class: `c${place % COLORS}` });
-  if (dash) line.setAttribute("stroke-dasharray", dash);
-  holder.replaceChildren(svg("svg", { viewBox: "0 0 20 8", width: "20", height: "8" }, line));
+  const line = svg("line", { x1: "1", y1: "4", x2: "25", y2: "4", class: `c${place % COLORS}` });
+  if (dashOf(place).length > 0) line.setAttribute("stroke-dasharray", dashOf(place).join(" "));
+  holder.replaceChildren(svg("svg", { viewBox: "0 0 26 8", width: "26", height: "8" }, line));
 }

@@ -1,4 +1,5 @@
-// The settings of the selected runs side by side. Settings that differ come first and are marked.
+// The settings of the selected runs side by side. Settings that differ come first. Values that differ from the
+// recommended settings are marked.
 
 import { get } from "./api.js";
 import { el, text } from "./dom.js";
@@ -6,6 +7,7 @@ import { noRuns } from "./model.js";
 import { slot, swatch } from "./palette.js";
 import { change, chosen, state } from "./state.js";
 import { number } from "./text.js";
+import { inWords, withUnit } from "./values.js";
 
 const MAX_REQUESTS = 4; // at the same time
 const SECTIONS = { agent: "Agent", train: "Training", host: "Machine and versions" }; // all other settings belong to "Run"
@@ -14,7 +16,9 @@ const SECTIONS = { agent: "Agent", train: "Training", host: "Machine and version
 export function createSettings(host) {
   const box = el("input", { type: "checkbox", id: "differs", change: () => change({ differs: box.checked }) });
   const note = el("span", { class: "note", role: "status" });
-  const tools = el("div", { class: "tools" }, el("label", {}, box, "Only differences"), note);
+  const mark = el("b", { class: "changed" }, "changed");
+  const legend = el("span", { class: "note" }, mark, " differs from the recommended settings");
+  const tools = el("div", { class: "tools" }, el("label", {}, box, "Only differences"), note, legend);
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
   const table = el("table", {});
   const scroll = el(
@@ -23,7 +27,7 @@ export function createSettings(host) {
     table,
   );
   host.append(tools, problem, scroll);
-  const known = new Map(); // id -> flat map of settings
+  const known = new Map(); // id -> {values, recommended}
   let drawn = "";
 
   return async function update(model, changed) {
@@ -45,12 +49,13 @@ export function createSettings(host) {
     drawn = now;
     const rows = lines(there.map((id) => known.get(id)));
     const different = rows.filter((row) => row.differs).length;
+    legend.hidden = !rows.some((row) => row.cells.some((cell) => cell.changed));
     text(
       note,
       model.runs.length === 0
         ? noRuns(model)
         : ids.length === 0
-          ? "No run is selected. Select one in the list of runs to see its settings."
+          ? "No run is selected. Select one in the table of runs to see its settings."
           : ids.length === 1
             ? "Select a second run to compare settings."
             : different === 0
@@ -71,8 +76,11 @@ async function readAll(ids, known) {
   async function work() {
     for (let id = missing.shift(); id !== undefined; id = missing.shift()) {
       try {
-        const { config, host } = await get("/api/run", { id });
-        known.set(id, new Map([...flat(config ?? {}), ...flat({ host: host ?? {} })]));
+        const { config, host, recommended } = await get("/api/run", { id });
+        known.set(id, {
+          values: new Map([...flat(config ?? {}), ...flat({ host: host ?? {} })]),
+          recommended: new Map(flat(recommended ?? {})),
+        });
       } catch (error) {
         failures.push(error);
       }
@@ -82,29 +90,34 @@ async function readAll(ids, known) {
   if (failures.length > 0) throw failures[0];
 }
 
-/** Yield [path, text] for every value; a list is one value. */
+/** Yield [path, value] for every value; a list is one value. */
 function* flat(value, path = []) {
   if (value !== null && typeof value === "object" && !Array.isArray(value)) {
     for (const [name, inner] of Object.entries(value)) yield* flat(inner, [...path, name]);
-  } else yield [path.join("."), toText(value)];
+  } else yield [path.join("."), value];
 }
 
-function toText(value) {
-  if (typeof value === "string") return value;
-  return JSON.stringify(value)?.replaceAll(",", ", ") ?? "";
-}
-
-/** Return one row {section, path, values, differs} per setting. Settings that differ come first. */
+/** Return one row {section, path, cells, differs} per setting. Settings that differ come first. */
 function lines(columns) {
-  const paths = [...new Set(columns.flatMap((column) => [...column.keys()]))];
+  const paths = [...new Set(columns.flatMap(({ values }) => [...values.keys()]))].filter((path) => path !== "format");
   const rows = paths.map((path) => {
-    const values = columns.map((column) => column.get(path) ?? null);
     const [first, ...rest] = path.split(".");
     const section = rest.length > 0 && first in SECTIONS ? SECTIONS[first] : "Run";
-    return { section, path, values, differs: new Set(values).size > 1 };
+    const cells = columns.map((column) => cellOf(path, column));
+    return { section, path, cells, differs: new Set(cells.map(({ key }) => key)).size > 1 };
   });
   const order = ["Run", ...Object.values(SECTIONS)];
   return rows.sort((a, b) => b.differs - a.differs || order.indexOf(a.section) - order.indexOf(b.section));
+}
+
+/** Return a value as ``key``, to compare it, and as ``content``, and how it differs from the recommended settings. */
+function cellOf(path, { values, recommended }) {
+  if (!values.has(path)) return { key: "", content: "not set", absent: true, changed: "" };
+  const value = values.get(path);
+  const key = JSON.stringify(value);
+  const content = path === "made" && typeof value === "string" ? inWords(value) : withUnit(value, path);
+  const differs = recommended.has(path) && JSON.stringify(recommended.get(path)) !== key;
+  return { key, content, changed: differs ? `recommended: ${withUnit(recommended.get(path), path)}` : "" };
 }
 
 function draw(table, runs, rows) {
@@ -126,7 +139,7 @@ function draw(table, runs, rows) {
       "tr",
       {},
       el("th", { scope: "row" }, el("code", {}, ...breakable(row.path))),
-      ...row.values.map((value) => cell(value, row)),
+      ...row.cells.map((one) => makeCell(one, row)),
     );
     line.classList.toggle("differs", row.differs);
     bodies.at(-1).append(line);
@@ -138,10 +151,10 @@ function draw(table, runs, rows) {
   );
 }
 
-function cell(value, row) {
-  const content =
-    value === null ? el("span", { class: "note" }, "not set") : el("span", { class: "value", title: value }, value);
-  return el("td", { class: value === row.values[0] ? "" : "other" }, content); // differs from the first run
+function makeCell({ key, content, absent, changed }, row) {
+  const value = el("span", { class: absent ? "note" : "value", title: content }, content);
+  const mark = changed ? el("b", { class: "changed", title: changed }, "changed") : null;
+  return el("td", { class: key === row.cells[0].key ? "" : "other" }, value, mark); // differs from the first run
 }
 
 /** Split a path so that a line may break after each part. */

@@ -9,6 +9,8 @@ const DEFAULTS = {
   smooth: 20,
   bands: false,
   filter: "",
+  sort: "-started", // column of the table of runs; with "-" in descending order
+  folded: false, // whether the table of runs is collapsed
   differs: false,
   source: null, // id of the run whose videos are shown
   video: null, // name of the video
@@ -80,8 +82,8 @@ function fromFragment(fragment) {
     .map(([chart, from, to]) => [chart, Number(from), Number(to)])
     .filter(([, from, to]) => from < to && Number.isFinite(to - from));
   values.scale = charts("scale").filter(([, scale]) => scale === "log" || scale === "linear");
-  for (const name of ["bands", "differs"]) values[name] = fields.get(name) === "true";
-  for (const name of ["filter", "source", "video", "outcome"]) values[name] = fields.get(name) ?? DEFAULTS[name];
+  for (const name of ["bands", "differs", "folded"]) values[name] = fields.get(name) === "true";
+  for (const name of ["filter", "sort", "source", "video", "outcome"]) values[name] = fields.get(name) ?? DEFAULTS[name];
   const smooth = Number(fields.get("smooth"));
   if (Number.isInteger(smooth) && smooth >= 1 && smooth <= 1000) values.smooth = smooth;
   return values;

@@ -53,7 +53,7 @@ export function createVideos(host) {
       model.runs.length === 0
         ? noRuns(model)
         : !run
-          ? "No run is selected. Select one in the list of runs to see its videos."
+          ? "No run is selected. Select one in the table of runs to see its videos."
           : run.state === "training"
             ? "No videos yet. The first video will appear here when it is recorded."
             : `This run has no videos. Record one with perilune video ${model.root}/${state.source}, ` +
