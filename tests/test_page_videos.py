@@ -85,6 +85,7 @@ def test_q_values_follow_the_video(browser: Browser, origin: str) -> None:
             position = f"{telemetry['obs'][frame][0]:.3f}".replace("-", MINUS)
             assert page.locator(".gauges b").first.inner_text() == position
             page.keyboard.press("ArrowRight")
+        page.locator(".trace .u-over").scroll_into_view_if_needed()
         box = page.locator(".trace .u-over").bounding_box()
         assert box is not None
         page.mouse.click(box["x"] + box["width"] * 0.99, box["y"] + 20)
