@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from perilune import DQN, presets
+from perilune import DQN, envs, presets
 from perilune.envs.known import ENVIRONMENTS
 from perilune.errors import (
     ConfigError,
@@ -93,6 +93,17 @@ def test_pretrained_agent_plays_in_a_given_environment_and_trains_further() -> N
     assert not np.array_equal(before, DQN("CartPole-v1").agent.online.parameters)
 
 
+def test_gallery_shows_picture_score_and_checksum_of_every_agent() -> None:
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    for env_id, listed in AGENTS.items():
+        score, picture = listed.score, f"pictures/pretrained_{env_id}.gif"
+        figures = (score.mean, score.iqm, score.min, score.max, score.std)
+        assert f"| {env_id} | {listed.env_steps:,} | {' | '.join(f'{figure:.1f}' for figure in figures)} |" in page
+        assert f"| `{env_id}.safetensors` | {listed.sha256} |" in page
+        assert f"({picture})" in page
+        assert (ROOT / "docs" / picture).stat().st_size < 300_000
+
+
 # Refused
 
 
@@ -113,6 +124,8 @@ def test_environment_without_an_agent_is_refused(env: Any, message: str) -> None
 
 
 def test_environment_with_other_spaces_is_refused() -> None:
+    with pytest.raises(UnsupportedEnvironmentError, match="LunarLander-v3 has continuous actions"):
+        DQN.pretrained(envs.make("LunarLander-v3", continuous=True))
     wider = gym.spaces.Box(-9, 9, (4,))
     env = gym.wrappers.TransformObservation(gym.make("CartPole-v1"), lambda obs: obs, wider)
     with pytest.raises(UnsupportedEnvironmentError, match=r"does not fit .* changes its observation_space\. Remove it"):

@@ -515,7 +515,7 @@ class DQN:
 
     @_ClassMethod
     def pretrained(cls: type[DQN], env: envs.Env | str) -> DQN:  # noqa: N805 -- a class method
-        """Return the pre-trained agent of an environment. Perilune includes one for each environment with a preset.
+        """Return the pre-trained agent of an environment. ``perilune list`` lists the environments that have one.
 
         Like a loaded agent, it starts with an empty replay buffer if you train it further.
 
@@ -525,7 +525,7 @@ class DQN:
         500.0
 
         Args:
-            env: the environment or its ID: LunarLander-v3, CartPole-v1, Acrobot-v1 or MountainCar-v0.
+            env: the environment or its ID, such as "CartPole-v1".
 
         Returns:
             A new agent.
