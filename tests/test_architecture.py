@@ -60,7 +60,7 @@ def test_modules_that_run_in_a_training_step_match_documentation() -> None:
     listed = {name: int(lines) for name, lines in re.findall(r"^\| `([\w/]+\.py)` \| (\d+) \|", page, re.MULTILINE)}
     assert listed == {name: lines_without_docstrings(ROOT / name) for name in listed}
     assert len(listed) <= 8
-    assert sum(listed.values()) <= 900
+    assert sum(listed.values()) <= 1_000
 
     called: set[str] = set()
     functions: set[str] = set()

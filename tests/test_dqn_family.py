@@ -431,6 +431,7 @@ PLAIN: dict[str, dict[str, Any]] = {
     "mse": {"loss": "mse", "double": True},
     "rmsprop": {"optimizer": "rmsprop"},
     "layer norm": {"layer_norm": True, "activation": "relu"},
+    "lambda returns": {"td_lambda": 0.7, "buffer_size": 64, "epochs": 4},
 }
 EVERY_COMPONENT = COMPONENTS | {
     "all with qr": TOGETHER | {"head": "qr", "value_range": None, "optimism": 0.5},

@@ -88,6 +88,8 @@ class DQNConfig:
     """Environment steps between updates (>= 1)."""
     gradient_steps: Count = 1
     """Number of updates every train_freq steps (>= 1)."""
+    epochs: Count = 1
+    """Number of passes over the buffer with td_lambda (>= 1); unused without it."""
     mirror: bool = False
     """Replace half of each batch with its mirror image under the symmetry of the environment."""
 
@@ -96,6 +98,9 @@ class DQNConfig:
     """Discount factor per step (from 0 to 1)."""
     n_step: Count = 3
     """Number of steps in the n-step return (>= 1)."""
+    td_lambda: Share | None = None
+    """PQN: learn lambda-returns of the latest buffer_size steps, without replay or target network (from 0 to 1).
+    Then n_step, double, learning_starts, train_freq and gradient_steps have no effect. None uses replay."""
     double: bool = True
     """Double DQN: the online network selects the next action, and the target network evaluates it."""
     munchausen: Share = 0.0
@@ -156,7 +161,7 @@ class DQNConfig:
             ("learning_rate_end", "learning_rate"),
         ):
             value, largest = getattr(self, name), getattr(self, limit)
-            if value > largest:
+            if value > largest and not (name == "learning_starts" and self.td_lambda is not None):
                 raise ConfigError(name, value, f"at most {limit}={largest}")
         self._check_combinations()
 
@@ -176,6 +181,10 @@ class DQNConfig:
             raise ConfigError("loss", self.loss, f"'huber' with head={self.head!r}; 'mse' requires head='expected'")
         if self.optimism and self.head != "qr":
             raise ConfigError("optimism", self.optimism, f"0 with head={self.head!r}; optimism requires head='qr'")
+        if self.td_lambda is not None:
+            for name in ("munchausen", "priority_alpha"):
+                if getattr(self, name):
+                    raise ConfigError(name, getattr(self, name), "0 with td_lambda")
         if self.ema_acts and self.ema_decay is None:
             raise ConfigError("ema_acts", True, "False without ema_decay, which enables the average")
 
@@ -183,6 +192,18 @@ class DQNConfig:
     def outputs_per_action(self) -> int:
         """Number of network outputs per action."""
         return {"expected": 1, "c51": self.atoms, "qr": self.quantiles}[self.head]
+
+    @property
+    def warm_up_steps(self) -> int:
+        """Environment steps with random actions before learning starts."""
+        return 0 if self.td_lambda is not None else self.learning_starts
+
+    @property
+    def updates_due(self) -> tuple[int, int]:
+        """Environment steps from one round of updates to the next, and the number of updates in a round."""
+        if self.td_lambda is None:
+            return self.train_freq, self.gradient_steps
+        return self.buffer_size, self.epochs * (self.buffer_size // self.batch_size)
 
     @property
     def hidden_layers(self) -> tuple[tuple[int, Activation], ...]:

@@ -20,6 +20,7 @@ from perilune.nn.adam import clip_by_global_norm, scheduled
 from perilune.nn.network import Network
 from perilune.replay.buffer import Batch, NStep, Replay
 from perilune.replay.prioritized import Priorities
+from perilune.replay.rollout import Rollout
 from perilune.replay.symmetry import Symmetry
 
 QUIETLY = np.errstate(all="ignore")  # the agent reports numbers that are not finite itself, not np.seterr
@@ -58,6 +59,7 @@ class Agent:
         updates: updates so far.
         episodes: episodes so far, without those of the warm-up.
         target_syncs: updates of the target network so far.
+        update_every: environment steps from one round of updates to the next.
 
     Raises:
         ConfigError: the layers do not fit into memory, or ``mirror`` is set without a symmetry of the right size.
@@ -87,8 +89,11 @@ class Agent:
         self.optimizer = make_optimizer(config, len(self.online.parameters))
         self.replay = Replay(config.buffer_size, observation_size)
         self.priorities = Priorities(config.buffer_size, config.priority_alpha) if config.priority_alpha else None
+        self.rollout = None if config.td_lambda is None else Rollout(self.replay, config.gamma, config.td_lambda)
         self.ongoing: list[OngoingEpisode] = []  # one per environment
         self.begin_episode()
+        self.update_every = config.updates_due[0]
+        self._warm_up_steps = config.warm_up_steps
         self.env_steps = 0
         self.updates = 0
         self.episodes = 0
@@ -175,7 +180,7 @@ class Agent:
     @property
     def warm(self) -> bool:
         """Whether the replay buffer holds enough transitions to start learning."""
-        return len(self.replay) >= self.config.learning_starts
+        return len(self.replay) >= self._warm_up_steps
 
     @property
     def epsilon(self) -> float:
@@ -184,7 +189,7 @@ class Agent:
         if not self.warm:
             return 1.0
         if config.epsilon_decay is None:
-            count = self.env_steps - config.learning_starts
+            count = self.env_steps - self._warm_up_steps
             return scheduled("linear", config.epsilon_start, config.epsilon_end, count, config.epsilon_decay_steps)
         count = self.episodes if config.epsilon_decay_per == "episode" else self.updates
         return exploration.multiplicative_epsilon(config.epsilon_start, config.epsilon_end, config.epsilon_decay, count)
@@ -211,6 +216,12 @@ class Agent:
         """
         self.ongoing[env : env + 1] = [OngoingEpisode(NStep(self.config.n_step, self.config.gamma))]
 
+    def begin_training(self, envs: int) -> None:
+        """Begin a training run in ``envs`` environments. Drop an unfinished rollout."""
+        del self.ongoing[envs:]
+        if self.rollout is not None:
+            self.rollout.drop_unfinished()
+
     def remember(
         self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool, env: int = 0
     ) -> None:
@@ -226,6 +237,9 @@ class Agent:
             env: see ``observe``.
         """
         self.env_steps += 1
+        if self.rollout is not None:
+            self.rollout.add(obs, action, reward, next_obs, terminated, truncated)
+            return
         for transition in self.ongoing[env].n_step.push(obs, action, reward, next_obs, terminated, truncated):
             slot = self.replay.add(*transition)
             if self.priorities is not None:
@@ -255,6 +269,8 @@ class Agent:
         if terminated or truncated:
             self.episodes += 1
         update = None
+        if self.rollout is not None:
+            return self._learn_rollout(self.rollout) if self.rollout.full else None
         if self.env_steps % self.config.train_freq == 0:
             for _ in range(self.config.gradient_steps):
                 update = self.learn()
@@ -277,7 +293,18 @@ class Agent:
         """
         if not len(self.replay):
             raise UsageError("learn() needs transitions, but the replay buffer is empty: call observe() or remember().")
-        batch, slots, weight = self._sample()
+        return self._update(*self._sample())
+
+    def _learn_rollout(self, rollout: Rollout) -> Update:
+        """Run the updates of all epochs on a full rollout (PQN) and return the results of the last one."""
+        rollout.finish(self.q_values(self.replay.arrays.next_obs, self.online).max(axis=1), len(self.ongoing))
+        for _ in range(self.config.epochs):
+            for batch in rollout.batches(self.config.batch_size, self.generators.replay):
+                update = self._update(self._mirrored(batch))
+        return update
+
+    def _update(self, batch: Batch, slots: Array | None = None, weight: Array | None = None) -> Update:
+        """Run one update with ``batch``, the rows of its transitions and their weights [B]."""
         loss, q, td_target = self.differentiate(batch, weight)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss}")
@@ -295,10 +322,14 @@ class Agent:
         else:
             slots, weight = self.priorities.sample(config.batch_size, self.priority_beta, self.generators.replay)
             batch = self.replay.take(slots)
-        if config.mirror and self.symmetry is not None:
+        return self._mirrored(batch), slots, weight
+
+    def _mirrored(self, batch: Batch) -> Batch:
+        """Replace half of a batch by its mirror image, if this is enabled."""
+        if self.config.mirror and self.symmetry is not None:
             half = slice(self.updates % 2, None, 2)  # every other row, because prioritized rows are sorted
             self.symmetry.mirror(batch.obs[half], batch.action[half], batch.next_obs[half])
-        return batch, slots, weight
+        return batch
 
     def differentiate(self, batch: Batch, weight: Array | None = None) -> tuple[float, Array, Array]:
         """Compute targets, forward pass, loss and backward pass. Write the gradient to ``online.gradients``.
@@ -330,6 +361,11 @@ class Agent:
         """Return the target for batch.action, a constant: [B], or [B, N] for a distributional head."""
         config, head = self.config, self.head
         obs, action, reward, discount, next_obs = batch
+        if config.td_lambda is not None:
+            if config.noisy:
+                self.online.draw_noise(self.generators.network)
+            after = np.full((len(reward), *head.shape), 1 / math.prod(head.shape), reward.dtype)  # discounted to 0
+            return head.target(reward, discount, after)
         if config.noisy:
             self.online.draw_noise(self.generators.network)
             self.target.draw_noise(self.generators.network)

@@ -42,9 +42,11 @@ class AgentSettings(TypedDict, total=False):
     batch_size: int
     train_freq: int
     gradient_steps: int
+    epochs: int
     mirror: bool
     gamma: float
     n_step: int
+    td_lambda: float | None
     double: bool
     munchausen: float
     munchausen_temperature: float

@@ -80,6 +80,8 @@ def arrays(agent: Agent) -> Arrays:
     if len(agent.replay):  # the buffer is allocated when it is first used
         rows = agent.replay.arrays._asdict().items()
         named |= {f"{REPLAY}{name}": array[: len(agent.replay)] for name, array in rows}
+        if agent.rollout is not None:
+            named[f"{REPLAY}trace"] = agent.rollout.trace[: len(agent.replay)]
     return named
 
 

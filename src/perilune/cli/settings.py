@@ -34,8 +34,8 @@ GROUPS = {
     "epsilon_start epsilon_end epsilon_decay_steps target_update_interval tau",
     "network": "activation layer_norm initializer noisy dueling head atoms value_range quantiles",
     "updates": "loss huber_delta optimizer learning_rate_schedule learning_rate_end learning_rate_decay_steps "
-    "momentum weight_decay max_grad_norm train_freq gradient_steps mirror double munchausen munchausen_temperature "
-    "munchausen_floor ema_decay ema_acts",
+    "momentum weight_decay max_grad_norm train_freq gradient_steps td_lambda epochs mirror double munchausen "
+    "munchausen_temperature munchausen_floor ema_decay ema_acts",
     "prioritized replay and exploration": "",
 }
 

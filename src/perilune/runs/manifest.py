@@ -30,7 +30,7 @@ CHANGEABLE = frozenset(
     {
         *("loss", "huber_delta", "learning_rate", "learning_rate_schedule", "learning_rate_end"),
         *("learning_rate_decay_steps", "momentum", "weight_decay", "max_grad_norm", "batch_size", "train_freq"),
-        *("gradient_steps", "mirror", "double", "munchausen", "munchausen_temperature", "munchausen_floor"),
+        *("gradient_steps", "epochs", "mirror", "double", "munchausen", "munchausen_temperature", "munchausen_floor"),
         *("target_update_interval", "tau", "ema_acts", "priority_beta", "priority_beta_steps", "epsilon_start"),
         *("epsilon_end", "epsilon_decay_steps", "epsilon_decay", "epsilon_decay_per", "max_action_repeat", "optimism"),
         *(field.name for field in fields(TrainConfig) if field.name != "num_envs"),

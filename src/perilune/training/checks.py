@@ -20,7 +20,7 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
             match its spaces; or ``progress`` has a different number of environments.
     """
     if progress is None:
-        learning_starts, train_freq = agent.config.learning_starts, agent.config.train_freq
+        learning_starts, train_freq = agent.config.warm_up_steps, agent.config.updates_due[0]
         learning_from = agent.env_steps + (0 if agent.warm else learning_starts)
         needed = (learning_from // train_freq + 1) * train_freq - agent.env_steps
         if config.steps is not None and config.steps < needed:
@@ -40,6 +40,9 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
                 raise ConfigError(name, getattr(config, name), "more than this run has already used")
         if progress.episodes and len(progress.episodes) != config.num_envs:
             raise ConfigError("num_envs", config.num_envs, f"{len(progress.episodes)}, as in the saved run")
+    if agent.rollout is not None and agent.config.buffer_size % config.num_envs:
+        expected = f"a divisor of buffer_size={agent.config.buffer_size} with td_lambda"
+        raise ConfigError("num_envs", config.num_envs, expected)
     lookup(envs.name(env)).check(env)
     agent.take_memory()
     if config.video_every is not None and not can_draw(env):

@@ -85,7 +85,7 @@ def _share_of_way(config: DQNConfig, train: TrainConfig) -> float | None:
     if config.epsilon_decay is None:
         return None if steps is None else min(1.0, steps / config.epsilon_decay_steps)
     if config.epsilon_decay_per == "update":
-        count = None if steps is None else steps // config.train_freq * config.gradient_steps
+        count = None if steps is None else steps // config.updates_due[0] * config.updates_due[1]
     else:
         count = steps if train.episodes is None else train.episodes  # an episode has at least one time step
     if count is None:

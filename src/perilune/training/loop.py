@@ -46,6 +46,8 @@ def training_events(
     check(agent, env, config, progress)
     progress = TrainingProgress.start(agent) if progress is None else progress.copy()
     progress.finished = False
+    if not progress.episodes:
+        agent.begin_training(config.num_envs)
     slots = [EnvSlot(0, env, render=True)]
     slots += [EnvSlot(index, envs.again(env), render=bool(config.video_every)) for index in range(1, config.num_envs)]
     return timed(progress, _training(agent, slots, config, progress))
@@ -133,7 +135,7 @@ def _step(
         for other in slots:
             other.episode.loss_sum += update.loss
             other.episode.updates += 1
-        if _crossed(config.metrics_every, agent.env_steps - agent.config.train_freq, agent.env_steps):
+        if _crossed(config.metrics_every, agent.env_steps - agent.update_every, agent.env_steps):
             yield Metrics(agent.env_steps, agent.updates, *update, agent.epsilon)
             found = health.beyond_rewards(agent.config, agent.actions, update.mean_q, progress.largest_reward)
             yield from health.warned(agent, progress, found)
