@@ -149,7 +149,7 @@ def test_only_listed_settings_are_fixed_on_resume() -> None:
     assert sorted(known - manifest.CHANGEABLE) == [
         "activation", "atoms", "buffer_size", "dueling", "ema_decay", "gamma", "head", "hidden", "initializer",
         "layer_norm", "learning_starts", "n_step", "noisy", "num_envs", "optimizer", "priority_alpha", "quantiles",
-        "value_range",
+        "td_lambda", "value_range",
     ]  # fmt: skip
 
 

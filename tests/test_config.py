@@ -103,6 +103,8 @@ def in_agreement(values: dict[str, Any]) -> dict[str, Any]:
         values["optimism"] = 0
     if values["ema_decay"] is None:
         values["ema_acts"] = False
+    if values["td_lambda"] is not None:
+        values["munchausen"] = values["priority_alpha"] = 0
     return values
 
 
@@ -354,9 +356,9 @@ def test_config_error_has_name_value_and_expected() -> None:
 # Valid settings train
 
 MOST = {
-    "batch_size": 16, "buffer_size": 100, "learning_starts": 30, "atoms": 9, "quantiles": 9, "gradient_steps": 3,
-    "train_freq": 5, "n_step": 20, "eval_every": 200, "eval_episodes": 2, "num_envs": 3, "episodes": 10,
-    "max_episode_steps": 20,
+    "batch_size": 16, "buffer_size": 60, "epochs": 3, "learning_starts": 30, "atoms": 9, "quantiles": 9,
+    "gradient_steps": 3, "train_freq": 5, "n_step": 20, "eval_every": 200, "eval_episodes": 2, "num_envs": 3,
+    "episodes": 10, "max_episode_steps": 20,
 }  # fmt: skip
 
 

@@ -140,6 +140,12 @@ def test_number_of_environments_must_divide_the_rollout() -> None:
         list(training_events(agent, gym.make("World-v0"), TrainConfig(steps=100, num_envs=5)))
 
 
+def test_budget_must_cover_one_rollout() -> None:
+    agent = Agent(2, 3, small(td_lambda=0.9, buffer_size=12), seed=0)
+    with registered(lambda number: Slot(number, (5,))), pytest.raises(ConfigError, match="at least 12, because PQN"):
+        list(training_events(agent, gym.make("World-v0"), TrainConfig(steps=11, num_envs=2)))
+
+
 @pytest.mark.parametrize("head", [{"head": "qr", "quantiles": 5}, {"head": "c51", "value_range": (-9, 9), "atoms": 7}])
 def test_distributional_heads_learn_the_return_itself(head: dict[str, object]) -> None:
     # One step per episode, so the return is the reward: 2 for action 0, -3 for action 1.

@@ -153,6 +153,14 @@ def test_directory_with_other_files_is_not_touched(tmp_path: Path, overwrite: bo
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("content", ["{}", '{"name": "other"}', "[1]", "// other"])
+def test_config_of_another_program_is_not_overwritten(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(RunDirectoryError, match=r"config\.json does not belong to a run"):
+        layout.create(tmp_path, overwrite=True)
+    assert (tmp_path / "config.json").read_text() == content
+
+
 @pytest.mark.parametrize("below", [".", "x", "x/y"])
 def test_error_names_the_unwritable_directory(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").touch()

@@ -484,14 +484,15 @@ def test_infinite_n_step_return_is_not_stored(learning_starts: int, where: str) 
 class Failing(Numbered):
     """An environment that raises at one reset or step, counted over all episodes from 1."""
 
-    def __init__(self, reset: int = 0, step: int = 0, **settings: Any) -> None:
+    def __init__(self, reset: int = 0, step: int = 0, error: BaseException | None = None, **settings: Any) -> None:
         super().__init__(**settings)
+        self.error = error or OSError("the simulator is gone")
         self.fails_at, self.asked = {"reset": reset, "step": step}, {"reset": 0, "step": 0}
 
     def ask(self, what: str) -> None:
         self.asked[what] += 1
         if self.asked[what] == self.fails_at[what]:
-            raise OSError("the simulator is gone")
+            raise self.error
 
     def begin(self) -> Any:
         self.ask("reset")
@@ -527,6 +528,12 @@ def test_environment_error_names_step_and_episode(fails: dict[str, int], where: 
     world = Failing(**fails, lengths=(3,))
     with pytest.raises(EnvironmentFaultError, match=f"^{where}.*: .*raised OSError: the simulator is gone"):
         run(agent_for(world), world, steps=100, eval_every=17, eval_episodes=2)
+
+
+def test_exit_of_an_environment_is_an_error() -> None:
+    world = Failing(step=10, error=SystemExit(0), lengths=(3,))  # as after closing a window of pygame
+    with pytest.raises(EnvironmentFaultError, match=r"step 2 of episode 1, after 9.*: .*step raised SystemExit: 0"):
+        run(agent_for(world), world, steps=100)
 
 
 def test_rendering_error_names_step_and_episode() -> None:

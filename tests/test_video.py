@@ -6,6 +6,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,13 @@ from perilune.training.events import Started, Timestep
 from perilune.viz import video
 from perilune.viz.encoding import FORMATS, VideoWriter, frame_skip
 from perilune.viz.overlay import NO_SCALE, Panel, Scale, add_panel, advantages, widen
-from perilune.viz.video import TrainingRecorder, check_available, episode_videos, record_episodes
+from perilune.viz.video import (
+    TrainingRecorder,
+    check_available,
+    episode_videos,
+    frames_per_second,
+    record_episodes,
+)
 from worlds import Numbered
 
 
@@ -145,6 +152,15 @@ def test_gif_keeps_colors_and_speed_and_repeats(tmp_path: Path) -> None:
 def test_gif_has_at_most_seventeen_frames_per_second(fps: int, every: int) -> None:
     assert frame_skip(Path("a.gif"), fps) == every
     assert frame_skip(Path("a.mp4"), fps) == 1
+
+
+@pytest.mark.parametrize("declared", [None, 0, -5, float("nan"), float("inf"), 1e300, "fast"])
+def test_invalid_frame_rate_of_an_environment_becomes_thirty(declared: Any) -> None:
+    env = Numbered(draws=True)
+    env.metadata = {"render_fps": declared}
+    assert frames_per_second(env) == 30
+    env.metadata = {"render_fps": 50.0}
+    assert frames_per_second(env) == 50
 
 
 def test_unknown_suffix_is_refused(tmp_path: Path) -> None:

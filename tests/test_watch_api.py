@@ -19,7 +19,7 @@ import pytest
 
 from fixtures_runs import TinyRun, episode
 from perilune.envs.known import presets
-from perilune.runs import failure, layout, lock, telemetry
+from perilune.runs import failure, layout, lock, search, telemetry
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
 from perilune.web import videos, watcher
 from perilune.web.app import create_app
@@ -520,14 +520,14 @@ def test_internal_error_is_answered_with_security_headers(client: Client, monkey
 
 
 def test_search_for_runs_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    too_deep = tmp_path.joinpath(*map(str, range(watcher.MAX_DEPTH + 1)))
+    too_deep = tmp_path.joinpath(*map(str, range(search.MAX_DEPTH + 1)))
     for run in (too_deep, too_deep.parents[1] / "deep"):
         run.mkdir(parents=True)
         (run / "config.json").write_text(json.dumps(CONFIG))
     found = Client(tmp_path).json("/api/runs")
     assert [Path(run["id"]).name for run in found["runs"]] == ["deep"]
     assert found["message"] == "Directories more than 8 levels deep are not searched."
-    monkeypatch.setattr(watcher, "MAX_DIRECTORIES", 3)
+    monkeypatch.setattr(search, "MAX_DIRECTORIES", 3)
     found = Client(tmp_path).json("/api/runs")
     assert found["runs"] == []
     assert found["message"] == "The search stopped after 3 directories or 1,000 runs."

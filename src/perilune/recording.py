@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from perilune._utils import toml
 from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
 from perilune._utils.console import aside, say
@@ -345,22 +345,24 @@ def changes(config: DQNConfig, environment: str, preset: str | None) -> list[str
 
 
 def settings_toml(path: Path, env: Env, setup: Setup) -> str:
-    """Return all settings as the content of settings.toml. The string "none" stands for None."""
+    """Return all settings as the content of settings.toml. A comment stands for what TOML cannot represent."""
     module = type(env.unwrapped).__module__
     own = "" if module.startswith("gymnasium.") else f"{module}:{setup.environment} "
     lines = [
         "# To train again with these settings:",
         f"#   perilune train {own}--config {quoted([printable(str(path))])}",
-        f"env = {json.dumps(setup.environment)}",
-        f"seed = {setup.seed}",
+        toml.entry("env", setup.environment),
+        toml.entry("seed", setup.seed),
     ]
     kwargs = {} if env.spec is None else {key: value for key, value in env.spec.kwargs.items() if key != "render_mode"}
     tables = {"env_kwargs": kwargs, "train": asdict(setup.train), "agent": asdict(setup.agent)}
     for table, values in tables.items():
-        plain = {name: value for name, value in values.items() if isinstance(value, str | int | float | tuple | None)}
-        lines += ["", f"[{table}]"] if plain else []
-        # Strings, numbers, booleans and arrays have the same syntax in JSON and TOML.
-        lines += [f"{name} = {json.dumps('none' if value is None else value)}" for name, value in plain.items()]
+        lines += ["", f"[{table}]"] if values else []
+        for name, value in values.items():
+            try:
+                lines.append(toml.entry(name, value))
+            except ValueError as error:
+                lines.append(f"# {printable(name)} is missing, because {error}. Pass it with --env-kwargs.")
     return "\n".join(lines) + "\n"
 
 

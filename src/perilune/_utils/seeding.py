@@ -11,6 +11,8 @@ from msgspec import Meta
 
 from perilune.errors import ConfigError
 
+LARGEST_SEED = 2**63 - 1  # the largest number that config.json can hold
+
 
 @dataclass(frozen=True)
 class Generators:
@@ -29,7 +31,7 @@ def generators(seed: int) -> Generators:
     practice.
 
     Raises:
-        ConfigError: ``seed`` is not a whole number >= 0.
+        ConfigError: ``seed`` is not a whole number from 0 to 2^63 - 1.
     """
     children = np.random.SeedSequence(checked(seed)).spawn(4)
     return Generators(*(np.random.default_rng(child) for child in children))
@@ -39,10 +41,10 @@ def checked(seed: int) -> int:
     """Return ``seed`` as an int.
 
     Raises:
-        ConfigError: ``seed`` is not a whole number >= 0.
+        ConfigError: ``seed`` is not a whole number from 0 to 2^63 - 1.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ConfigError("seed", seed, "a whole number >= 0")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= LARGEST_SEED:
+        raise ConfigError("seed", seed, f"a whole number from 0 to {LARGEST_SEED}")
     return int(seed)
 
 

@@ -99,8 +99,8 @@ class DQNConfig:
     n_step: Count = 3
     """Number of steps in the n-step return (>= 1)."""
     td_lambda: Share | None = None
-    """PQN: learn lambda-returns of the latest buffer_size steps, without replay or target network (from 0 to 1).
-    Then n_step, double, learning_starts, train_freq and gradient_steps have no effect. None uses replay."""
+    """PQN: lambda of the returns of the last buffer_size steps (from 0 to 1), or None for replay and target network.
+    With PQN, n_step, double, learning_starts, train_freq and gradient_steps have no effect."""
     double: bool = True
     """Double DQN: the online network selects the next action, and the target network evaluates it."""
     munchausen: Share = 0.0

@@ -217,7 +217,11 @@ class Agent:
         self.ongoing[env : env + 1] = [OngoingEpisode(NStep(self.config.n_step, self.config.gamma))]
 
     def begin_training(self, envs: int) -> None:
-        """Begin a training run in ``envs`` environments. Drop an unfinished rollout."""
+        """Begin a training run. Drop an unfinished rollout and the episodes of other environments.
+
+        Args:
+            envs: number of environments.
+        """
         del self.ongoing[envs:]
         if self.rollout is not None:
             self.rollout.drop_unfinished()

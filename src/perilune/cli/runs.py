@@ -17,11 +17,10 @@ from perilune.api import DQN
 from perilune.envs.known import ENVIRONMENTS, presets
 from perilune.errors import FileFormatError, PeriluneError, UsageError
 from perilune.runs import checkpoint, inspection, logs, manifest, pretrained, weights
+from perilune.runs.search import find_runs
 from perilune.training.evaluation import ENDLESS, evaluate
 from perilune.training.events import Evaluated
 from perilune.viz.terminal import progress_bar
-
-DEPTH = 5  # of directories below DIR in which `list` looks for runs: BENCHMARK/ENV/sb3/seed-S in runs/
 
 
 def make_env(options: Namespace, env_id: str) -> envs.Env:
@@ -136,8 +135,10 @@ def run_list(options: Namespace) -> None:
     """List runs, presets, pre-trained agents and known environments."""
     if options.path.exists():
         next(options.path.iterdir(), None)  # raises if it is not a directory or cannot be read
-    paths = [path for depth in range(DEPTH) for path in options.path.glob("*/" * depth + "config.json")]
-    runs = [_summary(path.parent) for path in sorted(paths)]
+    found, incomplete = find_runs(options.path)
+    if incomplete:
+        aside(f"perilune: {incomplete}")
+    runs = [_summary(directory) for directory in sorted(found)]
     tuned = {name: vars(preset.train)["steps"] for name, preset in presets.available().items()}
     agents = {name: agent.score.mean for name, agent in pretrained.available().items()}
     row = "  {run:<36}{environment:<20}{env_steps:>10,} steps  best {shown}"

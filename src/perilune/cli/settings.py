@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
+from perilune._utils import toml
 from perilune.agent import config as config_module
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import check_names
@@ -159,13 +160,13 @@ def choose(options: argparse.Namespace) -> Chosen:
 
 
 def _read(path: Path) -> Chosen:
-    """Read a settings file. TOML has no null, so "none" stands for None."""
+    """Read a settings file."""
     try:
         chosen = msgspec.toml.decode(path.read_bytes(), type=Chosen)
     except OSError as error:
         raise RunDirectoryError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # UnicodeDecodeError, too many digits or levels
         raise FileFormatError(f"{path} is not a settings file: {error}") from error
     for table in (chosen.env_kwargs, chosen.agent, chosen.train):
-        table.update({name: None for name, value in table.items() if value == "none"})
+        table.update({name: None for name, value in table.items() if value == toml.NONE})
     return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,18 +80,21 @@ def run_plot(options: Namespace) -> None:
 def _read(command: str, given: Sequence[Path]) -> tuple[list[Run], list[str]]:
     """Return the runs in ``given``, or directly below a directory in ``given``, and messages about unreadable runs.
 
-    If a run in ``given`` itself cannot be read, raise an error instead.
+    Links to runs below a directory are skipped, because a directory of another person could link to any run. If a run
+    in ``given`` itself cannot be read, raise an error instead.
     """
     if not given:
         raise RunDirectoryError(
             f"no run was given. Pass run directories or a directory of runs: perilune {command} runs"
         )
-    found: dict[Path, tuple[Path, bool]] = {}  # each run once, and whether it is only below a given directory
+    found: dict[str, tuple[Path, bool]] = {}  # each run once, and whether it is only below a given directory
     for path in given:
         below = [] if (path / "config.json").exists() else sorted(path.glob("*/config.json"))
-        for directory in [config.parent for config in below] or [path]:
-            first, is_below = found.get(directory.resolve(), (directory, True))
-            found[directory.resolve()] = (first, is_below and bool(below))
+        below = [config.parent for config in below if not files.is_link(config.parent)]
+        for directory in below or [path]:
+            real = os.path.realpath(directory)
+            first, is_below = found.get(real, (directory, True))
+            found[real] = (first, is_below and bool(below))
     read, skipped = [], []
     for directory, is_below in found.values():
         try:

@@ -33,7 +33,7 @@ RESET = (gym.wrappers.OrderEnforcing, gym.wrappers.TimeLimit, gym.wrappers.Flatt
 LARGEST_FLAT = 2**16  # entries of a flattened observation; the replay buffer stores two observations for every step
 
 
-ENVIRONMENT_ID = r"([\w.]+:)?([\w-]+/)*[\w.:-]*\w[\w.:-]*"
+ENVIRONMENT_ID = r"(\w+(\.\w+)*:)?([\w-]+/)*[\w.-]*\w[\w.-]*"
 
 
 def make(env_id: str, **kwargs: Any) -> Env:
@@ -72,10 +72,12 @@ def make(env_id: str, **kwargs: Any) -> Env:
         raise UnsupportedEnvironmentError(
             f"environment {env_id!r} cannot be made: {_failed_import(env_id.partition(':')[0], error)}"
         ) from error
-    except (TypeError, ValueError) as error:
-        if not kwargs:
-            raise
-        raise ConfigError("env_kwargs", kwargs, f"arguments of {env_id}; it raised: {error}") from error
+    except Exception as error:  # a constructor may raise anything
+        if kwargs and isinstance(error, TypeError | ValueError):
+            raise ConfigError("env_kwargs", kwargs, f"arguments of {env_id}; it raised: {safe_str(error)}") from error
+        raise UnsupportedEnvironmentError(
+            f"environment {env_id!r} cannot be made: it raised {type(error).__name__}: {safe_str(error)}"
+        ) from error
 
 
 def _failed_import(module: str, error: ImportError) -> str:

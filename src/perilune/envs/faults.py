@@ -21,7 +21,7 @@ def name(env: Env) -> str:
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
 
 
-def safe_str(error: Exception) -> str:
+def safe_str(error: BaseException) -> str:
     """Return the message of an exception, even if its ``__str__`` raises."""
     try:
         return str(error)

@@ -81,7 +81,7 @@ def call(env: Env, what: str, function: Callable[[], Any]) -> Any:
         return function()
     except PeriluneError:
         raise
-    except Exception as error:  # an environment may raise anything
+    except (Exception, SystemExit) as error:  # an environment may raise anything
         raise EnvironmentFaultError(f"{name(env)}.{what} raised {type(error).__name__}: {safe_str(error)}") from error
 
 

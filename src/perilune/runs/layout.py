@@ -74,10 +74,22 @@ def check_free(directory: Path, overwrite: bool = False) -> None:
                 f"run directory {str(directory)!r} already exists. Pass --overwrite to replace it, resume it with "
                 "`perilune resume`, or choose another directory."
             )
+        if not _is_run(directory):
+            raise RunDirectoryError(f"{directory}/config.json does not belong to a run. Choose an empty directory.")
         return
     ours = {path for pattern in RUN_FILES for path in directory.glob(pattern)} | {directory / LOCK}
     if any(path not in ours for path in directory.rglob("*") if not path.is_dir()):
         raise RunDirectoryError(f"{directory} holds files that do not belong to a run. Choose an empty directory.")
+
+
+def _is_run(directory: Path) -> bool:
+    """Return whether a directory with a config.json holds a run, which may be damaged."""
+    if any((directory / name).exists() for name in (*WEIGHTS.values(), *FILES.values())):
+        return True
+    try:
+        return {"format", "environment"} <= files.read_json(directory / "config.json").keys()
+    except FileFormatError:
+        return False
 
 
 def create(directory: Path, overwrite: bool = False) -> None:

@@ -23,6 +23,9 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
         learning_starts, train_freq = agent.config.warm_up_steps, agent.config.updates_due[0]
         learning_from = agent.env_steps + (0 if agent.warm else learning_starts)
         needed = (learning_from // train_freq + 1) * train_freq - agent.env_steps
+        if config.steps is not None and config.steps < needed and agent.rollout is not None:
+            expected = f"at least {needed}, because PQN learns from each buffer_size={train_freq} steps"
+            raise ConfigError("steps", config.steps, expected)
         if config.steps is not None and config.steps < needed:
             raise ConfigError(
                 "steps",

@@ -56,12 +56,13 @@ def check_available() -> None:
 
 
 def frames_per_second(env: envs.Env) -> int:
-    """Return the frame rate that the environment declares, else 30 frames per second.
+    """Return the frame rate that the environment declares, or 30 if it declares none from 1 to 1,000.
 
     Args:
         env: The environment.
     """
-    return int(env.metadata.get("render_fps") or 30)
+    declared = env.metadata.get("render_fps")
+    return int(declared) if isinstance(declared, int | float) and 1 <= declared <= 1_000 else 30
 
 
 def episode_videos(directory: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -19,6 +18,7 @@ from perilune._utils.text import printable
 from perilune.envs.known import lookup, presets
 from perilune.errors import PeriluneError
 from perilune.runs import checkpoint, failure, files, layout, lock, manifest
+from perilune.runs.search import find_runs
 from perilune.runs.tables import LogReader, Table
 from perilune.web.series import training_time
 from perilune.web.videos import best_evaluation, find_videos, is_directory
@@ -26,9 +26,6 @@ from perilune.web.videos import best_evaluation, find_videos, is_directory
 MAX_WARNINGS = 50  # per run; the page shows the latest
 MAX_SETTINGS = 100  # that differ between runs
 PARTS = ("agent", "train")  # of config.json
-MAX_DEPTH = 8  # levels of directories below the root
-MAX_DIRECTORIES = 20_000
-MAX_RUNS = 1_000
 POLL_SECONDS = 0.5
 MAX_LOAD = 0.05  # share of the time that polling may take
 LOGS = {name.removesuffix(".jsonl"): kind for kind, name in layout.FILES.items()}
@@ -281,30 +278,3 @@ class Watcher:
             found[name] = run if run is not None and run.directory == directory else WatchedRun(directory, name)
             found[name].poll()
         self._runs = dict(sorted(found.items()))
-
-
-def find_runs(root: Path) -> tuple[list[Path], str | None]:
-    """Return the run directories at or below ``root``, and a message if the search is incomplete.
-
-    The search does not follow links and skips hidden directories.
-    """
-    runs: list[Path] = []
-    errors: list[OSError] = []
-    is_cut = False
-    for searched, (name, below, found) in enumerate(os.walk(root, onerror=errors.append)):
-        if searched >= MAX_DIRECTORIES or len(runs) >= MAX_RUNS:
-            return runs, f"The search stopped after {MAX_DIRECTORIES:,} directories or {MAX_RUNS:,} runs."
-        directory = Path(name)
-        below[:] = [one for one in below if not one.startswith(".") and not files.is_link(directory / one)]
-        if "config.json" in found and not files.is_link(directory / "config.json"):
-            runs.append(directory)
-            below.clear()
-        elif len(directory.relative_to(root).parts) == MAX_DEPTH:
-            is_cut |= bool(below)
-            below.clear()
-    unreadable = sum(not isinstance(error, FileNotFoundError) for error in errors)  # the others were just removed
-    noun = "directory" if unreadable == 1 else "directories"
-    messages = [f"{unreadable} {noun} cannot be read."] if unreadable else []
-    if is_cut:
-        messages.append(f"Directories more than {MAX_DEPTH} levels deep are not searched.")
-    return runs, " ".join(messages) or None

@@ -1,0 +1,39 @@
+"""Find the runs in a directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from perilune.runs import files
+
+MAX_DEPTH = 8  # levels of directories below the root
+MAX_DIRECTORIES = 20_000
+MAX_RUNS = 1_000
+
+
+def find_runs(root: Path) -> tuple[list[Path], str | None]:
+    """Return the run directories at or below ``root``, and a message if the search is incomplete.
+
+    The search does not follow links and skips hidden directories.
+    """
+    runs: list[Path] = []
+    errors: list[OSError] = []
+    is_cut = False
+    for searched, (name, below, found) in enumerate(os.walk(root, onerror=errors.append)):
+        if searched >= MAX_DIRECTORIES or len(runs) >= MAX_RUNS:
+            return runs, f"The search stopped after {MAX_DIRECTORIES:,} directories or {MAX_RUNS:,} runs."
+        directory = Path(name)
+        below[:] = [one for one in below if not one.startswith(".") and not files.is_link(directory / one)]
+        if "config.json" in found and not files.is_link(directory / "config.json"):
+            runs.append(directory)
+            below.clear()
+        elif len(directory.relative_to(root).parts) == MAX_DEPTH:
+            is_cut |= bool(below)
+            below.clear()
+    unreadable = sum(not isinstance(error, FileNotFoundError) for error in errors)  # the others were just removed
+    noun = "directory" if unreadable == 1 else "directories"
+    messages = [f"{unreadable} {noun} cannot be read."] if unreadable else []
+    if is_cut:
+        messages.append(f"Directories more than {MAX_DEPTH} levels deep are not searched.")
+    return runs, " ".join(messages) or None
