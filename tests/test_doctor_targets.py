@@ -41,6 +41,20 @@ def errors(change: Callable[[Array], None]) -> dict[str, Any]:
     return {"errors": changed}
 
 
+def uphill(*arrays: int, size: float | None = None) -> dict[str, Any]:
+    """Return a step of Adam, or of SGD with the given learning rate, that adds the gradients of some arrays."""
+
+    def step(self: Deep, gradients: list[Array]) -> None:
+        signed = [-gradient if index in arrays else gradient for index, gradient in enumerate(gradients)]
+        if size is None:
+            Deep.step(self, signed)
+        else:
+            for array, gradient in zip(self.online, signed, strict=True):
+                array[...] -= size * gradient
+
+    return {"step": step}
+
+
 def share(self: Deep) -> None:
     self.target = self.online
 
@@ -191,6 +205,8 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "weights without biases": ("target_network.partly_synced", {"sync_target": copy_some(0, 2, 4)}),
     "last layer only": ("target_network.partly_synced", {"sync_target": copy_some(4, 5)}),
+    "first layer in the wrong direction": ("backward.one_sign", uphill(0)),
+    "first layer in the wrong direction with SGD": ("backward.one_sign", uphill(0, size=0.01)),
 }
 
 

@@ -60,7 +60,7 @@ def check_gradients(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     if flowing and session.ends != "sound":
         yield "the gradient that flows through the target of every transition hides the backward pass"
         return
-    wrong = list(_chain_rule(tried, signs))
+    wrong = [*([] if uphill else _reversed(tried, signs)), *_chain_rule(tried, signs)]
     yield from wrong
     if session.uses_torch_optimizer:
         return  # its step follows the whole backward pass
@@ -188,6 +188,20 @@ def _still_frozen(agent: AgentCopy, names: list[str]) -> list[str]:
     return [name for name in names if np.array_equal(arrays[name], before[name])]
 
 
+def _reversed(trials: list[Trial], signs: bool) -> Iterator[Finding]:
+    """Find arrays whose updates have the wrong sign, compared with the change of the outputs by the same update."""
+    if any(one.output_push(one.push) is None for one in trials):
+        return
+    names = []
+    for name in trials[0].slopes:
+        pairs = [(one.sampled(one.push, name), one.expected(name), signs, one.limit) for one in trials]
+        moved = [_agreement(*pair) for pair in pairs if pair[0].any() and pair[1].any()]
+        if moved and max(moved) <= -ALIKE:
+            names.append(name)
+    if names and len(names) < len(trials[0].slopes):
+        yield finding("backward.one_sign", arrays=", ".join(names))
+
+
 def _chain_rule(trials: list[Trial], signs: bool) -> Iterator[Finding]:
     """Compare the update direction of each array with the derivative of the outputs that the update changes."""
     wrong: dict[str, dict[str, float]] = {}
@@ -228,7 +242,7 @@ def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple
         expected, seen = one.expected(name), one.sampled(one.push, name)
         strong = np.abs(expected) > 1e-3 * np.abs(expected).max(initial=0)
         if strong.any() and seen.any():
-            cosines.append(_agreement(seen, expected, signs, one.limit))
+            cosines.append(abs(_agreement(seen, expected, signs, one.limit)))
             if not expected.all():  # units of a leaky ReLU are never fully inactive
                 leaks.append(float(np.abs(seen[expected == 0]).mean() / np.abs(seen[strong]).mean()))
     if not cosines or np.mean(cosines) >= ALIKE:
@@ -252,11 +266,11 @@ def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple
 def _agreement(seen: Array, expected: Array, signs: bool, limit: float) -> float:
     """Return the cosine between update and gradient. If only the signs are known, omit slopes near 0."""
     if not signs:
-        return abs(cosine(seen, _clipped(seen, expected, limit)))
+        return cosine(seen, _clipped(seen, expected, limit))
     size = np.abs(expected) / np.abs(expected).max()
     sure = (size > 0.05) | (size == 0)
     moved = np.sign(seen) * (np.abs(seen) > 1e-3 * np.abs(seen).max())
-    return abs(cosine(moved[sure], np.sign(expected[sure]) * (size[sure] > 0.05)))
+    return cosine(moved[sure], np.sign(expected[sure]) * (size[sure] > 0.05))
 
 
 def _clipped(seen: Array, expected: Array, limit: float) -> Array:
