@@ -345,6 +345,14 @@ def test_advice_has_no_command_if_environment_cannot_be_made() -> None:
     assert advise(replace(facts(FLAT, double=False), made=False)) == [one._replace(command="") for one in known]
 
 
+def test_advice_on_a_short_run_needs_no_curve_and_replaces_advice_on_seeds() -> None:
+    first, *others = advise(replace(facts([-150.0]), seeds=1))
+    assert "30% of the budget of the preset" in first.observation
+    assert first.command.startswith("perilune resume ")
+    assert first.command.endswith("--steps 140000")
+    assert not any("one seed" in one.observation for one in others)
+
+
 def test_advice_is_limited_to_the_four_most_important_pieces() -> None:
     about = facts(FELL, lines=CLIPPED, buffer_size=5_000, learning_rate=2e-3, **LONGER)
     advice = advise(replace(about, seeds=1))

@@ -106,11 +106,13 @@ def test_summary_reports_that_the_environment_is_solved(tmp_path: Path) -> None:
     try:
         printed = done("train", "Solved-v0", "--quiet", "--out", str(tmp_path / "run"), *TINY)
         said = json.loads(done("resume", str(tmp_path / "run"), "--quiet", "--json"))
+        again = call("resume", str(tmp_path / "run"), "--quiet")
     finally:
         del gym.registry["Solved-v0"]
     assert "Solved: the final score reaches the threshold of -1e+09." in printed
     assert "video" not in printed.partition("Next:")[0]  # the environment does not render
     assert said["solved"] is True
+    assert (again.out, "has already reached its budget" in again.err) == ("", True)  # no summary of nothing
 
 
 def test_train_command_learns_the_same_weights_as_the_python_call(trained: tuple[Path, Ended]) -> None:

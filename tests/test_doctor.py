@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import os
 import re
 import runpy
 import subprocess
@@ -242,6 +243,15 @@ def test_faults_give_exit_status_1_and_a_page(agents: Path) -> None:
     written = (agents / "report.html").read_text(encoding="utf-8")
     assert title in written
     assert "src=" not in written
+
+
+def test_page_is_written_if_the_reader_of_the_text_stops(agents: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "perilune", "doctor", "bad.py:make", "--html", "report.html"]
+    subprocess.run(command, stdout=write, stderr=subprocess.DEVNULL, check=False, cwd=agents)  # noqa: S603
+    os.close(write)
+    assert (agents / "report.html").stat().st_size > 0
 
 
 def test_fault_in_a_notebook_is_located_by_line(agents: Path) -> None:

@@ -52,11 +52,11 @@ def run_doctor(options: Namespace) -> None:
         result = examine_file(
             options.agent, options.budget, seeding.checked(options.seed), watch, arguments, options.write_adapter
         )
+    output.write_files(result, files, options.agent)  # first: the reader of the text may close the pipe, as head does
     if options.json:
         say(json.dumps(result.as_json(), indent=2))
     else:
         output.show(result, sys.stdout)
-    output.write_files(result, files, options.agent)
     if not options.json:
         _say_written(options.write_adapter, list(files.values()))
     if result.exit_status:

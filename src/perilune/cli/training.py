@@ -80,6 +80,8 @@ def run_resume(options: Namespace) -> None:
         )
     if ended and not changes:
         aside(f"perilune: {options.run} has already reached its budget. To extend it, pass --steps.")
+        if not options.json:
+            return
     _report(options, dqn, history, env_options)
 
 

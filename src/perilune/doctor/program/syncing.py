@@ -130,7 +130,7 @@ class Syncing:
         if name:
             yield observed(name, evidence, line or likely(name, trace.nodes))
         elif self.moves.moved:
-            text = f"the target network changed {self.moves.moved} times in {self.moves.updates} updates"
+            text = f"the target network changed in {self.moves.moved} of {self.moves.updates} updates"
             yield Passed(CHECK, text)
         elif missed := self.waiting.not_reached(trace):
             yield observed("target_network.sync_not_reached", *missed)

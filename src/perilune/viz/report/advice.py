@@ -101,7 +101,7 @@ def _unfinished(facts: Facts) -> Match | None:
 
 def _short(facts: Facts) -> Match | None:
     environment = facts.run.config["environment"]
-    if environment not in available() or len(facts.returns) < 4 or facts.threshold is None:
+    if environment not in available() or facts.threshold is None:
         return None
     if not facts.is_finished or facts.is_solved or facts.has_dropped:
         return None
@@ -255,7 +255,9 @@ def _look(facts: Facts) -> Match | None:
 
 
 def _one_seed(facts: Facts) -> Match | None:
-    return None if facts.seeds > 1 or not facts.evaluations else Match({})
+    if facts.seeds > 1 or not facts.evaluations or _short(facts):  # more seeds would repeat a budget that is too small
+        return None
+    return Match({})
 
 
 def _early(facts: Facts) -> Match | None:
