@@ -54,6 +54,10 @@ def runs(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             failure.write(run, ValueError("observation is NaN"), 5)
         if name == "unreadable":
             (run / "config.json").write_text("{")
+        if name == "slow":
+            *lines, end = (run / "episodes.jsonl").read_text().splitlines()
+            lines.append(json.dumps(json.loads(end) | {"env_steps": 12_345}))
+            (run / "episodes.jsonl").write_text("\n".join(lines) + "\n")
         for file in ("config.json", "settings.toml"):
             os.utime(run / file, (1e9 + age, 1e9 + age))
     return runs
@@ -87,8 +91,9 @@ def test_table_shows_and_sorts_runs(browser: Browser, table: str) -> None:
         assert {title: shown[title] for title in ("Status", "Score", "Best", "Environment", "seed")} == {
             "Status": "finished", "Score": "476", "Best": "476", "Environment": "CartPole-v1", "seed": "1",
         }  # fmt: skip
-        assert re.fullmatch(r"at \d+", shown["Solved"])
+        assert re.fullmatch(r"at [\d,]+", shown["Solved"])
         assert {"Time", "Steps/s", "Steps", "Started"} <= shown.keys() - {"ETA"}
+        assert row(page, "slow")["Steps"] == "12,345"
         assert (shown["noisy"], row(page, "slow")["noisy"]) == ("no", "yes")
         assert (row(page, "slow")["hidden"], row(page, "slow")["learning_rate"]) == ("64, 32 (tanh)", "2e-5")
         assert "gamma" not in shown  # equal in all runs of an environment
@@ -206,3 +211,15 @@ def test_twelve_and_two_hundred_runs_stay_distinct_and_usable(browser: Browser, 
                 for background in backgrounds:
                     low, high = sorted((luminance(look["color"]), luminance(background)))
                     assert (high + 0.05) / (low + 0.05) >= 3
+
+
+def test_error_in_the_page_is_shown(browser: Browser, table: str) -> None:
+    with visit(browser, table, ignore=["TypeError"]) as visited:
+        visited.page.route(
+            "**/api/runs",
+            lambda route: route.fulfill(
+                json={"root": "runs", "message": None, "runs": [{"id": "a", "state": "finished"}]}
+            ),
+        )
+        page = visited.open()
+        expect(page.locator("#problem")).to_contain_text("The page cannot show the runs: TypeError")

@@ -1,7 +1,7 @@
 // The columns of the table of runs: what they contain, and how they sort.
 
 import { state } from "./state.js";
-import { brief, duration, number } from "./text.js";
+import { duration, number } from "./text.js";
 import { plain } from "./values.js";
 
 const MAX_SETTINGS = 6; // columns; the view of the settings shows all
@@ -17,7 +17,7 @@ const SCORE = numeric("score", "Score", "Mean return of the latest evaluation", 
 const BEST = numeric("best", "Best", "Highest mean return of an evaluation", (run) => run.best?.mean_return ?? null);
 const SOLVED = {
   ...numeric("solved", "Solved", "Environment steps until an evaluation reached the threshold", (run) => run.solved),
-  show: (steps, run) => (steps !== null ? `at ${brief(steps)}` : run.reward_threshold === null ? "–" : "no"),
+  show: (steps, run) => (steps !== null ? `at ${number(steps)}` : run.reward_threshold === null ? "–" : "no"),
   tip: (run) => (run.reward_threshold === null ? "" : `Threshold: ${number(run.reward_threshold)}`),
 };
 const ETA = {
@@ -36,7 +36,7 @@ const COLUMNS = [
   SCORE,
   BEST,
   SOLVED,
-  numeric("steps", "Steps", "Environment steps", (run) => run.env_steps, brief),
+  numeric("steps", "Steps", "Environment steps", (run) => run.env_steps),
   numeric("time", "Time", "Training time without evaluations", (run) => run.seconds, duration),
   ETA,
   numeric("speed", "Steps/s", "Environment steps per second of training", (run) => run.speed),
@@ -45,7 +45,7 @@ const COLUMNS = [
 ];
 
 function numeric(key, title, note, value, show = number) {
-  return { key, title, note, value, show, descending: true };
+  return { key, title, note, value, show: (found) => show(found), descending: true };
 }
 
 /** Return the ``columns`` for the listed runs, and the number of ``hidden`` columns of settings. */

@@ -48,6 +48,15 @@ async function refresh() {
 
 /** Update the page after the runs ``ids`` changed (null: any run; empty: only the selection changed). */
 function show(ids) {
+  try {
+    draw(ids);
+  } catch (error) {
+    console.error(error);
+    setMessage("problem", `The page cannot show the runs: ${error}. Please report this error.`);
+  }
+}
+
+function draw(ids) {
   $("loading").hidden = true;
   for (const { id } of model.runs) seen.add(id);
   const missing = chosen().filter((id) => !model.byId.has(id));
