@@ -156,6 +156,7 @@ def test_directory_with_other_files_is_not_touched(tmp_path: Path, overwrite: bo
 @pytest.mark.parametrize("content", ["{}", '{"name": "other"}', "[1]", "// other"])
 def test_config_of_another_program_is_not_overwritten(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
+    (tmp_path / "main.js").write_text("years of work")
     with pytest.raises(RunDirectoryError, match=r"config\.json does not belong to a run"):
         layout.create(tmp_path, overwrite=True)
     assert (tmp_path / "config.json").read_text() == content

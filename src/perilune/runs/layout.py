@@ -77,9 +77,13 @@ def check_free(directory: Path, overwrite: bool = False) -> None:
         if not _is_run(directory):
             raise RunDirectoryError(f"{directory}/config.json does not belong to a run. Choose an empty directory.")
         return
-    ours = {path for pattern in RUN_FILES for path in directory.glob(pattern)} | {directory / LOCK}
-    if any(path not in ours for path in directory.rglob("*") if not path.is_dir()):
+    if _holds_other_files(directory):
         raise RunDirectoryError(f"{directory} holds files that do not belong to a run. Choose an empty directory.")
+
+
+def _holds_other_files(directory: Path) -> bool:
+    ours = {path for pattern in RUN_FILES for path in directory.glob(pattern)} | {directory / LOCK}
+    return any(path not in ours for path in directory.rglob("*") if not path.is_dir())
 
 
 def _is_run(directory: Path) -> bool:
@@ -88,8 +92,8 @@ def _is_run(directory: Path) -> bool:
         return True
     try:
         return {"format", "environment"} <= files.read_json(directory / "config.json").keys()
-    except FileFormatError:
-        return False
+    except FileFormatError:  # damaged
+        return not _holds_other_files(directory)
 
 
 def create(directory: Path, overwrite: bool = False) -> None:
