@@ -127,20 +127,20 @@ class Band(NamedTuple):
 def band(curves: Sequence[Curve]) -> Band:
     """Return the interquartile mean, minimum and maximum of the curves' moving averages.
 
-    The band starts where the last curve starts, so that it does not jump. It ends where fewer than two curves remain.
-    Its points are those of the curves, or equally spaced if there are more than BAND_POINTS.
-    The interquartile mean of n values omits the n // 4 lowest and the n // 4 highest.
+    The band starts where the last curve starts and ends where the first curve ends, so that each point is about all
+    curves and the band does not jump. Its points are those of the curves, or equally spaced if there are more than
+    BAND_POINTS. The interquartile mean of n values omits the n // 4 lowest and the n // 4 highest.
     """
     finite = [(one.x[rows], one.mean[rows]) for one in curves if (rows := np.isfinite(one.mean)).any()]
     if len(finite) < 2:
         return Band(*np.empty((4, 0)))
     start = max(x[0] for x, _ in finite)
-    stop = sorted(x[-1] for x, _ in finite)[-2]
+    stop = min(x[-1] for x, _ in finite)
     grid = np.unique(np.concatenate([x[(start <= x) & (x <= stop)] for x, _ in finite]))
-    if len(grid) > BAND_POINTS:
+    if start < stop and len(grid) > BAND_POINTS:
         grid = np.linspace(start, stop, BAND_POINTS)
-    values = np.array([np.interp(grid, x, mean, np.nan, np.nan) for x, mean in finite])  # [seeds, G]
-    columns = [np.sort(column[np.isfinite(column)]) for column in values.T]
+    values = np.sort([np.interp(grid, x, mean) for x, mean in finite], axis=0)  # [seeds, G]
+    omitted = len(values) // 4
     with np.errstate(over="ignore", invalid="ignore"):  # the sum of huge values may overflow
-        mean = [column[len(column) // 4 : len(column) - len(column) // 4].mean() for column in columns]
-    return Band(grid, *(np.array(one) for one in (mean, [c[0] for c in columns], [c[-1] for c in columns])))
+        mean = values[omitted : len(values) - omitted].mean(axis=0)
+    return Band(grid, mean, values[0], values[-1])
