@@ -284,7 +284,7 @@ def outcomes(runs: Sequence[Run]) -> Picture | None:
     if len(environments) != 1:
         return None
     labels = shown[0][1]
-    note = f"Share of episodes with each outcome. Each column contains about 1/{PARTS} of all episodes."
+    note = "Share of episodes with each outcome. Each column contains about the same number of episodes."
     figure = figures.canvas(11, 1.2 + 2 * len(shown), f"{environments.pop()}: outcomes of training episodes", note)
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
     for axis, (run, _, found) in zip(panels, shown, strict=True):
