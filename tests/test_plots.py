@@ -133,7 +133,7 @@ def test_title_of_several_runs_counts_those_that_are_solved() -> None:
     assert texts(curves(runs))[0] == "LunarLander-v3: 1 of 3 runs solved, final -3.00 to 210.0"
 
 
-def test_environments_are_never_on_one_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environments_are_never_on_one_axis() -> None:
     names = ("LunarLander-v3", "CartPole-v1", "LunarLander-v3")
     runs = [
         made_up_run(learning(count), [evaluated(100, count)], environment=name, directory=f"runs/{count}")
@@ -146,6 +146,10 @@ def test_environments_are_never_on_one_axis(monkeypatch: pytest.MonkeyPatch) -> 
     ]
     drawn = [sorted({len(line.get_xdata()) for line in axis.get_lines()} & {9, 12, 15}) for axis in picture.figure.axes]
     assert drawn == [[9, 15]] * 4 + [[]] + [[12]] * 4 + [[]]
+
+
+@pytest.mark.long
+def test_picture_of_many_environments_stays_below_the_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
     many = curves([made_up_run([], environment=f"Env{number}-v0") for number in range(60)])
     assert many.figure.get_size_inches()[1] * 150 > 2**16  # pixels; matplotlib cannot draw so many
     monkeypatch.setattr(many.figure, "savefig", lambda buffer, *, dpi, **_: buffer.write(str(dpi).encode()))
