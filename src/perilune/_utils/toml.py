@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -40,7 +39,7 @@ def _value(value: Any) -> str:
         case int():
             return str(value)
         case float():
-            return repr(float(value)) if math.isfinite(value) else str(float(value))
+            return repr(float(value))  # not that of a NumPy scalar
         case list() | tuple():
             return f"[{', '.join(map(_value, value))}]"
         case Mapping() if all(isinstance(key, str) for key in value):

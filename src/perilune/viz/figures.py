@@ -97,10 +97,7 @@ def stack(axis: Any, values: Array, count: int, parts: int, first: int = 0) -> A
 
 def titled(width: float, height: float, title: str) -> Any:
     """Return an empty figure with a title. Width and height are in inches."""
-    figure = matplotlib_figure(width, height)
-    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
-    add_title(figure, title)
-    return figure
+    return parts(width, height, [title])[0]
 
 
 def add_title(figure: Any, title: str) -> None:
