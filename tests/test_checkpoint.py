@@ -99,10 +99,21 @@ def test_slow_checkpoints_are_saved_less_often(tmp_path: Path, monkeypatch: pyte
 # Changed settings
 
 
-def test_resuming_a_finished_run_changes_nothing(run: Path) -> None:
-    before = everything(run)
+def test_resuming_a_finished_run_writes_only_missing_files(run: Path) -> None:
+    def written() -> dict[str, tuple[int, int]]:
+        stats = {path.name: path.stat() for path in run.rglob("*.*") if path.name != layout.LOCK}
+        return {name: (stat.st_mtime_ns, stat.st_ino) for name, stat in stats.items()}
+
+    (run / "host.json").write_text('{"numpy": "1.0"}')  # of another machine: nothing resumes, so there is no warning
+    before, times = everything(run), written()
     assert again(run).agent.env_steps == 200
+    assert (everything(run), written()) == (before, times)
+    (run / "best.safetensors").unlink()
+    (run / "final.safetensors").write_bytes(b"damaged")
+    again(run)
     assert everything(run) == before
+    repaired = {name for name, time in written().items() if time != times[name]}
+    assert repaired == {"best.safetensors", "final.safetensors"}
 
 
 def test_schedules_continue_when_steps_are_added(run: Path) -> None:

@@ -202,15 +202,7 @@ class Recording:
             ),
         ):
             if latest is not None:
-                layout.sweep(directory)
-                failure.clear(directory)
-                checkpoint.restore_weights(directory, latest)
-                if other := manifest.differing_host(directory):
-                    _warn(
-                        f"{directory} resumes on another machine or with other library versions, so results may "
-                        f"differ: {other}"
-                    )
-                manifest.write_config(directory, setup.to_json())
+                self._restore_files(latest)
             recorder = Recorder(self, log)
             if latest is None:  # after the first checkpoint, because config.json marks a run that can be resumed
                 manifest.write_config(directory, setup.to_json())
@@ -242,6 +234,20 @@ class Recording:
                 )
                 raise
         return history
+
+    def _restore_files(self, latest: Checkpoint) -> None:
+        """Restore the files of the run as of ``latest``. If training continues, record the settings and the machine."""
+        layout.sweep(self.directory)
+        failure.clear(self.directory)
+        checkpoint.restore_weights(self.directory, latest)
+        if self.is_over():
+            return
+        if other := manifest.differing_host(self.directory):
+            _warn(
+                f"{self.directory} resumes on another machine or with other library versions, so results may differ: "
+                f"{other}"
+            )
+        manifest.write_config(self.directory, self.setup.to_json())
 
     def _collect(self, event: Event) -> None:
         """Keep the images of recorded episodes."""

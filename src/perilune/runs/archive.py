@@ -38,7 +38,7 @@ class _Header(msgspec.Struct):
 
 
 def write(path: Path, kind: str, content: msgspec.Struct, arrays: Arrays, largest: int) -> None:
-    """Write ``content`` and ``arrays`` to ``path`` atomically, without copying the arrays.
+    """Write ``content`` and ``arrays`` to ``path`` atomically, without copying the arrays. Keep an equal file.
 
     Raises:
         FileFormatError: the header exceeds ``largest`` bytes, the limit of ``read_content``.
@@ -56,7 +56,7 @@ def write(path: Path, kind: str, content: msgspec.Struct, arrays: Arrays, larges
     encoded = msgspec.json.encode(header)
     encoded += b" " * (-len(encoded) % 8)
     files.check_json(encoded, path, largest)
-    files.write(path, len(encoded).to_bytes(8, "little"), encoded, *data)
+    files.update(path, len(encoded).to_bytes(8, "little"), encoded, *data)
 
 
 def read_content(path: Path, kind: str, cls: type[T], largest: int) -> tuple[T, str]:

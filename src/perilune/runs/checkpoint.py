@@ -180,4 +180,4 @@ def restore_weights(directory: Path, checkpoint: Checkpoint) -> None:
     if weights is None:
         best.unlink(missing_ok=True)
     else:
-        files.write(best, weights.tobytes())
+        files.update(best, weights.tobytes())

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
@@ -97,6 +97,21 @@ def write(path: Path, *content: bytes | memoryview) -> None:
         new.finish()
     finally:
         new.discard()
+
+
+def update(path: Path, *content: bytes | memoryview) -> None:
+    """Write ``content`` to ``path`` as ``write`` does, unless the file already has this content."""
+    if not _has(path, content):
+        write(path, *content)
+
+
+def _has(path: Path, content: Sequence[bytes | memoryview]) -> bool:
+    try:
+        with opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            return size == sum(map(len, content)) and all(file.read(len(part)) == part for part in content)
+    except (OSError, FileFormatError):  # ``write`` replaces the file or reports the error
+        return False
 
 
 def write_json(path: Path, value: object) -> None:

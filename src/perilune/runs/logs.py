@@ -148,7 +148,8 @@ def _truncate(path: Path, log: LogState | None) -> hashlib._Hash:
             f"in Python: DQN.load({str(path.parent)!r}).train(...)"
         ) from error
     with files.opened(path, "r+b") as file:
-        file.truncate(log.size)
+        if os.fstat(file.fileno()).st_size > log.size:  # truncating would change the time of an unchanged log
+            file.truncate(log.size)
     return sha256
 
 
