@@ -34,7 +34,7 @@ from perilune.cli.settings import choose
 from perilune.envs.known.presets import available, preset
 from perilune.errors import ConfigError
 from perilune.runs import inspection, layout, logs, telemetry
-from perilune.viz import video
+from perilune.viz import plots, video
 from worlds import Numbered
 
 TINY = ["--episodes", "3", "--max-episode-steps", "15", "--eval-episodes", "1", "--learning-starts", "30"]
@@ -259,6 +259,10 @@ def test_plot_draws_each_run_once(tiny_run: TinyRun, tmp_path: Path, monkeypatch
     assert imread("run/plots/curves.png").std() > 0.05
     shutil.copytree("run", "another")
     assert done("plot", "run", "another").splitlines() == ["curves.png", "curves.svg"]
+    config = json.loads(Path("another/config.json").read_text())
+    Path("another/config.json").write_text(json.dumps(config | {"environment": "Acrobot-v1"}))
+    monkeypatch.setattr(plots, "MAX_ENVIRONMENTS", 1)
+    assert done("plot", "run", "another").split() == ["curves.png", "curves.svg", "curves-2.png", "curves-2.svg"]
     (Path("another") / "episodes.jsonl").write_text('{"episode": 1,\n')
     stopped = call("plot", "another")
     assert (stopped.status, stopped.out) == (1, "")

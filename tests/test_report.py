@@ -308,7 +308,7 @@ def test_limit_on_videos_is_shared_by_all_runs(tmp_path: Path, whole: Path) -> N
     assert recordings.select(four).omitted == 1 + 7 + 1 + 6 - 6
 
 
-def test_outcomes_are_shares_of_episodes_with_an_outcome() -> None:
+def test_outcomes_are_shares_of_episodes_with_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes = ["crashed"] * 30 + ["landed"] * 10
     run = made_up_run([episode(n, outcome=label) for n, label in enumerate([*outcomes, None], 1)])
     labels, places = plots.episode_outcomes(run)
@@ -319,6 +319,11 @@ def test_outcomes_are_shares_of_episodes_with_an_outcome() -> None:
     np.testing.assert_allclose(tops[-1], 1)
     np.testing.assert_array_equal(tops[0], [0.0] * 30 + [1.0] * 10)  # landed is the first label
     assert plots.outcomes([made_up_run([episode(1)], environment="Taxi-v4")]) is None
+    monkeypatch.setattr(plots, "MAX_PANELS", 1)
+    drawn = plots.outcomes([run, run])
+    assert drawn is not None
+    assert len(drawn.figure.axes) == 1
+    assert "The figure shows the first 1 of 2 runs." in drawn.figure.get_supxlabel()
 
 
 SCRIPT = "<script>alert(1)</script>"

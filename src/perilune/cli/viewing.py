@@ -72,7 +72,9 @@ def run_plot(options: Namespace) -> None:
     with terminal.progress_bar("perilune: plotting"):
         read, _ = _read("plot", options.runs)
         out = out or (read[0].directory / "plots" if len(read) == 1 else Path())
-        written = plots.curves(read, options.x).save(out, "curves")
+        written = []
+        for number, runs in enumerate(plots.pages(read), 1):
+            written += plots.curves(runs, options.x).save(out, "curves" if number == 1 else f"curves-{number}")
     for path in written:
         say(path)
 

@@ -36,7 +36,9 @@ RAW: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.3}
 AVERAGE: dict[str, Any] = {"linewidth": 2.2}
 DOTS: dict[str, Any] = {"markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 DASHED: dict[str, Any] = {"color": PAPER, "linewidth": 1, "linestyle": (0, (4, 3))}
-MAX_PIXELS = 2**16 - 1  # height of a PNG that matplotlib can draw
+MAX_ENVIRONMENTS = 8  # in one figure of curves
+MAX_PANELS = 30  # in one figure of outcomes
+MAX_SIDE = 2**14  # pixels of a PNG; a larger one takes too much memory
 MAX_DOTTED = 30  # episodes of a curve; a longer curve has no dots
 PARTS = 40  # columns of the outcome figure; each contains about the same number of episodes
 # (title, y label, function that returns the value of an episode)
@@ -66,12 +68,12 @@ class Picture:
 
         Args:
             form: "png" or "svg".
-            dpi: Pixels per inch of a PNG.
+            dpi: Pixels per inch of a PNG; fewer if a side would have more than ``MAX_SIDE`` pixels.
         """
         from matplotlib import rc_context  # noqa: PLC0415 -- heavy, and optional
 
         buffer = io.BytesIO()
-        dpi = min(dpi, int(MAX_PIXELS / max(self.figure.get_size_inches())))
+        dpi = min(dpi, int(MAX_SIDE / max(self.figure.get_size_inches())))
         with rc_context(STYLE):  # matplotlib creates ticks while it draws
             metadata = {"Date": None, "Creator": None} if form == "svg" else None
             self.figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
@@ -107,6 +109,24 @@ def window(episodes: int) -> int:
     return int(np.clip(5 * round(episodes / 100), 5, 100))
 
 
+def pages(runs: Sequence[Run]) -> list[list[Run]]:
+    """Split runs into groups for one figure of curves each: at most ``MAX_ENVIRONMENTS`` environments per figure.
+
+    Args:
+        runs: The runs.
+    """
+    groups = list(_by_environment(runs).values())
+    parts = [groups[first : first + MAX_ENVIRONMENTS] for first in range(0, len(groups), MAX_ENVIRONMENTS)]
+    return [[run for group in part for run in group] for part in parts]
+
+
+def _by_environment(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.config["environment"], []).append(run)
+    return groups
+
+
 @figures.styled
 def curves(runs: Sequence[Run], x: Axis = "steps") -> Picture:
     """Draw greedy evaluations, return, loss, epsilon and episode length of one or several runs.
@@ -115,7 +135,7 @@ def curves(runs: Sequence[Run], x: Axis = "steps") -> Picture:
     were cut off when the budget ended. The moving average has the same width for all runs of an environment.
 
     Args:
-        runs: The runs. Each has its own color and line style.
+        runs: The runs. Each has its own color and line style. Use ``pages`` to split runs of many environments.
         x: Horizontal axis, "steps" or "episodes".
 
     Returns:
@@ -131,9 +151,7 @@ def curves(runs: Sequence[Run], x: Axis = "steps") -> Picture:
         >>> curves([read_run(Path("runs/moon"))]).save(Path("plots"), "curves")  # doctest: +SKIP
         [PosixPath('plots/curves.png'), PosixPath('plots/curves.svg')]
     """
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.config["environment"], []).append(run)
+    groups = _by_environment(runs)
     headlines = [f"{titles.named(group)}: {titles.outcome(group)}" for group in groups.values()]
     figure, parts = figures.parts(11, 9, headlines)
     for part, group in zip(parts, groups.values(), strict=True):
@@ -271,7 +289,7 @@ def outcomes(runs: Sequence[Run]) -> Picture | None:
     """Draw the share of each outcome over the training episodes.
 
     Args:
-        runs: Runs of one environment. Each has its own panel.
+        runs: Runs of one environment. Each of the first ``MAX_PANELS`` has its own panel.
 
     Returns:
         The figure; None if the environment defines no outcomes, or if there are several environments.
@@ -285,6 +303,9 @@ def outcomes(runs: Sequence[Run]) -> Picture | None:
         return None
     labels = shown[0][1]
     note = "Share of episodes with each outcome. Each column contains about the same number of episodes."
+    if len(shown) > MAX_PANELS:
+        note += f" The figure shows the first {MAX_PANELS} of {len(shown)} runs."
+        shown = shown[:MAX_PANELS]
     figure = figures.canvas(11, 1.2 + 2 * len(shown), f"{environments.pop()}: outcomes of training episodes", note)
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
     for axis, (run, _, found) in zip(panels, shown, strict=True):

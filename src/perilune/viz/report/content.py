@@ -64,7 +64,7 @@ def write_report(
         MissingDependencyError: matplotlib or Jinja2 is not installed.
     """
     check_name(path)
-    curves = plots.curves(runs)  # first, because it fails if matplotlib is missing
+    curves = [plots.curves(part) for part in plots.pages(runs)]  # first, because it fails if matplotlib is missing
     can_be_made = [_can_be_made(run.config["environment"]) for run in runs]
     if env:
         envs.make(env).close()  # fails if it is unknown; may register the runs' own environments
