@@ -33,7 +33,7 @@ from perilune.cli.parser import CommandLineError
 from perilune.cli.settings import choose
 from perilune.envs.known.presets import available, preset
 from perilune.errors import ConfigError
-from perilune.runs import inspection, layout, logs, telemetry
+from perilune.runs import failure, inspection, layout, lock, logs, telemetry
 from perilune.viz import plots, video
 from worlds import Numbered
 
@@ -273,12 +273,25 @@ def test_list_shows_runs_presets_and_environments(tiny_run: TinyRun) -> None:
     parent = tiny_run.history.run.directory.parent
     said = json.loads(done("list", str(parent), "--json"))
     (run,) = (run for run in said["runs"] if run["run"] == str(tiny_run.history.run.directory))
-    assert (run["environment"], run["env_steps"]) == ("CartPole-v1", tiny_run.dqn.agent.env_steps)
+    about = {"environment": "CartPole-v1", "env_steps": tiny_run.dqn.agent.env_steps, "state": "finished"}
+    assert about.items() <= run.items()
     assert said["presets"]["CartPole-v1"] == 40_000
     assert "LunarLander-v3" in said["environments"]
-    out = done("list", str(parent))
-    assert str(tiny_run.history.run.directory) in out
-    assert "plain" in out
+    assert "plain" in done("list", str(parent))
+
+
+def test_list_shows_steps_and_state_of_an_interrupted_run(tiny_run: TinyRun, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run.history.run.directory, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    (run / "evaluations.jsonl").write_bytes(b"")
+    steps = max(record.env_steps for record in (*tiny_run.history.run.episodes, *tiny_run.history.run.metrics))
+    assert re.search(rf"{run} +CartPole-v1 +{steps} steps  interrupted +best -\n", done("list", str(tmp_path)))
+    failure.write(run, ValueError("no reward"), steps)
+    assert f"{steps} steps  failed" in done("list", str(tmp_path))
+    with lock.acquire(run):
+        assert f"{steps} steps  running" in done("list", str(tmp_path))
+    (run / "config.json").write_text("{")
+    assert "0 steps  unreadable" in done("list", str(tmp_path))
 
 
 # Options

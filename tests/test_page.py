@@ -77,7 +77,7 @@ def test_page_follows_a_run_from_start_to_removal(browser: Browser, root: Path, 
         lines = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
         (run / "episodes.jsonl").write_text("".join(lines[:-10]))
         training.enter_context(lock.acquire(run))
-        expect(state).to_have_text(re.compile(r"^training, \d+ %$"))
+        expect(state).to_have_text(re.compile(r"^running, \d+ %$"))
         expect(page.locator("#runs progress")).to_have_attribute("title", re.compile(r"^\d+ % of the budget$"))
         before = count_values(page, "live")
         with (run / "episodes.jsonl").open("a") as log:
@@ -89,7 +89,7 @@ def test_page_follows_a_run_from_start_to_removal(browser: Browser, root: Path, 
         expect(page.locator(".strip li.new").first).to_be_visible()
         training.close()
         shutil.rmtree(run / "checkpoints")
-        expect(state).to_have_text("stopped")
+        expect(state).to_have_text("interrupted")
         shutil.rmtree(run / "videos")
         expect(page.locator("#videos > .empty")).to_contain_text("This run has no videos. Record one with")
         page.get_by_role("button", name="Curves").click()

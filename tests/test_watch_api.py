@@ -140,6 +140,7 @@ def test_outcomes_and_training_time_are_served(client: Client, root: Path) -> No
     labels = ["landed", "crashed", "landed", "exploded"]
     episodes = [episode(number, outcome=label) for number, label in enumerate(labels, 1)]
     (run / "episodes.jsonl").write_text("".join(json.dumps(one._asdict()) + "\n" for one in episodes))
+    (run / "metrics.jsonl").unlink()
     times = [Evaluated(20, 2, 0.0, 0.0, 0.0, True, 4.0), Evaluated(30, 3, 0.0, 0.0, 0.0, False, 5.0)]
     (run / "evaluations.jsonl").write_text("".join(json.dumps(one._asdict()) + "\n" for one in times))
     query = {"id": "moon", "name": "episodes.outcome", "x": "seconds", "smooth": 2}
@@ -243,13 +244,13 @@ def test_growing_log_changes_summary_and_series(client: Client, root: Path) -> N
 def test_state_is_training_while_a_process_holds_the_lock(client: Client, root: Path) -> None:
     run = root / "group/one"
     with lock.acquire(run):
-        assert client.run()["state"] == "training"
+        assert client.run()["state"] == "running"
     assert client.run()["state"] == "finished"
     (run / layout.OWNER).write_text('{"host": "x", "pid": 1}')  # no process holds the lock
     assert client.run()["state"] == "finished"
     shutil.rmtree(run / "checkpoints")
     stopped = client.run()
-    assert stopped["state"] == "stopped"
+    assert stopped["state"] == "interrupted"
     assert stopped["message"] == "Training stopped early. The run has no readable checkpoint to resume from."
     failure.write(run, ValueError("no\nreward"), 5)
     failed = client.run()
@@ -409,7 +410,7 @@ def test_links_are_not_followed(client: Client, root: Path, tmp_path: Path) -> N
         (run / name).symlink_to(target.with_name(name))
     (root / "linked").symlink_to(tmp_path)
     summary = client.run()
-    assert (summary["videos"], summary["episodes"], summary["state"]) == (0, 0, "stopped")
+    assert (summary["videos"], summary["episodes"], summary["state"]) == (0, 0, "interrupted")
     assert "episodes.jsonl is a link" in summary["message"]
     assert client.json("/api/videos", id="group/one") == []
     (run / "config.json").rename(tmp_path / "config.json")

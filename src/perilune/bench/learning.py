@@ -33,7 +33,7 @@ from perilune.runs.files import read_json
 from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, Score, read_score, score, write_score
 from perilune.training.checks import check
 from perilune.training.evaluation import greedy_limit
-from perilune.training.events import Episode, Evaluated, Metrics
+from perilune.training.events import Episode, Evaluated
 from perilune.viz import plots
 from perilune.viz.terminal import Status, board
 
@@ -304,9 +304,8 @@ def settings(trial: Trial) -> dict[str, Any]:
 def progress(trial: Trial) -> Status:
     """Return the progress of a trial, from the last lines of its logs."""
     episode = logs.last_record(trial.directory, Episode)
-    metrics = logs.last_record(trial.directory, Metrics)
     evaluation = logs.last_record(trial.directory, Evaluated)
-    env_steps = max(episode.env_steps if episode else 0, metrics.env_steps if metrics else 0)
+    env_steps = logs.env_steps(trial.directory)
     used = ((env_steps, trial.train.steps), (episode.episode if episode else 0, trial.train.episodes))
     share = min(1.0, max(count / budget for count, budget in used if budget))
     figures = [_scoring(trial) if share == 1 else f"{env_steps:,} steps"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from perilune.envs.known import ENVIRONMENTS, presets
 from perilune.errors import FileFormatError, PeriluneError, UsageError
 from perilune.runs import checkpoint, inspection, logs, manifest, pretrained, weights
 from perilune.runs.search import find_runs
+from perilune.runs.status import UNREADABLE, read_status
 from perilune.training.evaluation import ENDLESS, evaluate
 from perilune.training.events import Evaluated
+from perilune.viz.summary import finite
 from perilune.viz.terminal import progress_bar
 
 
@@ -141,7 +144,7 @@ def run_list(options: Namespace) -> None:
     runs = [_summary(directory) for directory in sorted(found)]
     tuned = {name: vars(preset.train)["steps"] for name, preset in presets.available().items()}
     agents = {name: agent.score.mean for name, agent in pretrained.available().items()}
-    row = "  {run:<36}{environment:<20}{env_steps:>10,} steps  best {shown}"
+    row = "  {run:<35} {environment:<19} {env_steps:>10,} steps  {state:<13}best {shown}"
     lines = [
         f"Runs in {options.path}:" if runs else f"No runs in {options.path}.",
         *(row.format(**run, shown=number(run["best"])) for run in runs),
@@ -159,13 +162,16 @@ def run_list(options: Namespace) -> None:
 
 
 def _summary(directory: Path) -> dict[str, Any]:
-    try:
-        config, scores = manifest.read_config(directory), logs.read_log(directory, Evaluated)
-    except PeriluneError:
-        return {"run": str(directory), "environment": "(damaged)", "env_steps": 0, "best": None}
-    return {
+    found: dict[str, Any] = {
         "run": str(directory),
-        "environment": config["environment"],
-        "env_steps": scores[-1].env_steps if scores else 0,
-        "best": max((score.mean_return for score in scores), default=None),
+        "environment": "",
+        "state": UNREADABLE,
+        "env_steps": 0,
+        "best": None,
     }
+    with suppress(PeriluneError):
+        found["environment"] = manifest.read_config(directory)["environment"]
+        found |= {"state": read_status(directory).state, "env_steps": logs.env_steps(directory)}
+        returns = [score.mean_return for score in logs.read_log(directory, Evaluated)]
+        found["best"] = max(filter(finite, returns), default=None)
+    return found

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, TypeVar
 from perilune._utils.text import number
 from perilune.agent.state import named_weights
 from perilune.errors import FileFormatError, PeriluneError
-from perilune.runs import checkpoint, failure, files, layout, lock, logs, manifest, snapshots, weights
+from perilune.runs import checkpoint, failure, files, layout, logs, manifest, snapshots, weights
 from perilune.runs.checkpoint import Checkpoint
 from perilune.runs.logs import LogState
+from perilune.runs.status import FINISHED, read_status
 
 MACHINE = ("platform", "cpus", "python", "numpy", "gymnasium", "perilune")  # keys of host.json in the summary
 Read = TypeVar("Read")
@@ -41,28 +42,25 @@ def _counters(saved: object) -> dict[str, int]:
 
 def _describe_run(directory: Path) -> dict[str, Any]:
     run = logs.read_run(directory)
-    there = checkpoint.paths(directory)
-    newest = next((found for path in reversed(there) if (found := _try(checkpoint.read, path)) is not None), None)
+    there, now = checkpoint.paths(directory), read_status(directory)
+    newest, state = now.newest, now.state
     faults = [
         f"resuming skips this checkpoint: {fault}" if path in there else fault
         for path, fault in verify(directory, lines_too=False)  # read_run has just read all lines
         if fault is not None
     ]
     best = [evaluation for evaluation in run.evaluations if evaluation.best][-1:]
-    if (owner := lock.owner(directory)) is not None:
-        status = f"running ({owner})"
-    elif newest is not None and newest.training.finished:
-        status = "finished"
-    else:
-        end = "stopped" if run.failure is None else "failed"
+    if now.owner is not None:
+        state += f" ({now.owner})"
+    elif state != FINISHED:
         hint = f"resume with: {layout.resume_command(directory)}"
-        status = f"{end}; {hint if newest else 'cannot be resumed without a readable checkpoint'}"
+        state += f"; {hint if newest else 'cannot be resumed without a readable checkpoint'}"
     sizes = (_try(lambda path: path.stat().st_size, path) for path in directory.rglob("*") if path.is_file())
     return {
         "kind": "run",
         "environment": run.config["environment"],
         "seed": run.config["seed"],
-        "state": status,
+        "state": state,
         "error": run.failure,
         "counters": None if newest is None else _counters(newest.agent),
         "seconds": None if newest is None else newest.training.seconds,

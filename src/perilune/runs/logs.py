@@ -189,16 +189,26 @@ def last_record(directory: Path, kind: type[Record]) -> Record | None:
         kind: the type of the records, as in ``read_log``.
 
     Returns:
-        The record; None if the log has no complete line, or the last line is damaged.
+        The record; None if the end of the log has no readable line.
     """
     try:
         with files.opened(directory / FILES[kind]) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-            *lines, _ = file.read(TAIL).split(b"\n")
+            end = file.read(TAIL)
     except (OSError, FileFormatError):
         return None
-    rows = Lines(kind).decode(lines[-1] + b"\n") if lines else []
-    return kind(*msgspec.structs.astuple(rows[0])) if rows else None
+    rows = Lines(kind).decode(end[: end.rfind(b"\n") + 1])
+    return kind(*msgspec.structs.astuple(rows[-1])) if rows else None
+
+
+def env_steps(directory: Path) -> int:
+    """Return the environment steps of the newest record in the logs of a run that may be growing; 0 without records.
+
+    Args:
+        directory: the run directory.
+    """
+    kinds: tuple[Any, ...] = (Episode, Metrics, Evaluated)
+    return max(record.env_steps if (record := last_record(directory, kind)) else 0 for kind in kinds)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ from perilune._utils.arrays import Array
 from perilune._utils.text import printable
 from perilune.envs.known import lookup, presets
 from perilune.errors import PeriluneError
-from perilune.runs import checkpoint, failure, files, layout, lock, manifest
+from perilune.runs import checkpoint, failure, files, layout, lock, logs, manifest
 from perilune.runs.search import find_runs
+from perilune.runs.status import FAILED, INTERRUPTED, RUNNING, UNREADABLE, read_status
 from perilune.runs.tables import LogReader, Table
 from perilune.web.series import training_time
-from perilune.web.videos import best_evaluation, find_videos, is_directory
+from perilune.web.videos import best_evaluation, find_videos
 
 MAX_WARNINGS = 50  # per run; the page shows the latest
 MAX_SETTINGS = 100  # that differ between runs
@@ -110,10 +111,8 @@ class WatchedRun:
         config = self.config
         environment = printable(config.get("environment", ""))
         is_whole = episodes.columns["ended"] != "budget"
-        last = [table.columns["env_steps"][-1] for table in (episodes, evaluations) if table.rows]
-        env_steps, whole = float(max(last, default=0)), int(is_whole.sum())
-        state, messages, start_steps = self._state()
-        error = self._config_error or (failure.read(self.directory) if state == "failed" else None)
+        env_steps, whole = float(logs.env_steps(self.directory)), int(is_whole.sum())
+        state, error, messages, start_steps = self._state()
         messages += filter(None, self._log_errors.values())
         budget = config.get("train", {})
         spent = ((env_steps - start_steps, budget.get("steps")), (whole, budget.get("episodes")))
@@ -135,7 +134,7 @@ class WatchedRun:
             "created": min(filter(None, (self.started, self._written("settings.toml"))), default=0) / 1e9,
             "seconds": seconds,
             "speed": env_steps / seconds if seconds > 0 else None,
-            "eta": _remaining(seconds, env_steps, start_steps, progress) if state == "training" else None,
+            "eta": _remaining(seconds, env_steps, start_steps, progress) if state == RUNNING else None,
             "progress": progress,
             "best": best_evaluation(evaluations),
             "latest": evaluations.columns["mean_return"][-1].item() if evaluations.rows else None,
@@ -145,27 +144,22 @@ class WatchedRun:
             "videos": len(find_videos(self.directory)),
         }
 
-    def _state(self) -> tuple[str, list[str], int]:
-        """Return the state of the run, messages about it, and the environment steps before its budget started."""
+    def _state(self) -> tuple[str, str | None, list[str], int]:
+        """Return the state, its error, messages about it, and the environment steps before the budget started."""
         if self._config_error:
-            return "unreadable", [self._config_error], 0
-        newest, messages = None, []
-        try:
-            if is_directory(self.directory / checkpoint.DIRECTORY) and (paths := checkpoint.paths(self.directory)):
-                newest = checkpoint.read(paths[-1]).training
-        except PeriluneError as error:
-            messages = [f"The newest checkpoint cannot be read: {error}"]
-        start_steps = newest.start_steps if newest else 0
-        if self._owner is not None:
-            return "training", messages, start_steps
-        if newest is not None and newest.finished:
-            return "finished", messages, start_steps
-        advice = (
-            "Resume the run with perilune resume" if newest else "The run has no readable checkpoint to resume from"
-        )
-        if (reason := failure.read(self.directory)) is not None:
-            return "failed", [*messages, f"Training failed: {reason}", advice], start_steps
-        return "stopped", [*messages, f"Training stopped early. {advice}"], start_steps
+            return UNREADABLE, self._config_error, [self._config_error], 0
+        now = read_status(self.directory)
+        messages = [f"The newest checkpoint cannot be read: {fault}" for fault in now.damaged[:1]]
+        if now.state in (INTERRUPTED, FAILED):
+            messages.append(f"Training failed: {now.error}" if now.state == FAILED else "Training stopped early")
+            hint = (
+                "Resume the run with perilune resume"
+                if now.newest
+                else "The run has no readable checkpoint to resume from"
+            )
+            messages.append(hint)
+        error = now.error if now.state == FAILED else None
+        return now.state, error, messages, now.newest.training.start_steps if now.newest else 0
 
     def _read_config(self) -> None:
         try:

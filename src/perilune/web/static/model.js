@@ -36,11 +36,11 @@ export function modelOf({ root, message, runs }) {
   return { root, message, runs, byId, groups, label, groupLabel, groupsOfSeeds };
 }
 
-/** Return the ids of the runs to show first: the newest run, or the newest in training, with all seeds of its group. */
+/** Return the ids of the runs to show first: the newest run, or the newest that is running, with all seeds of its group. */
 export function defaultRuns({ runs, groups }) {
   const readable = runs.filter((run) => run.state !== "unreadable");
-  const training = readable.filter((run) => run.state === "training");
-  const [newest] = (training.length > 0 ? training : readable).sort((a, b) => b.started - a.started);
+  const running = readable.filter((run) => run.state === "running");
+  const [newest] = (running.length > 0 ? running : readable).sort((a, b) => b.started - a.started);
   return newest === undefined ? [] : groups.get(newest.group).map((run) => run.id);
 }
 

@@ -54,7 +54,7 @@ export function createVideos(host) {
         ? noRuns(model)
         : !run
           ? "No run is selected. Select one in the table of runs to see its videos."
-          : run.state === "training"
+          : run.state === "running"
             ? "No videos yet. The first video will appear here when it is recorded."
             : `This run has no videos. Record one with perilune video ${model.root}/${state.source}, ` +
               "or during training with --video-every.",
