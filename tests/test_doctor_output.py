@@ -219,7 +219,7 @@ def test_page_is_accessible_in_light_and_dark_on_any_screen(
         assert page.url.endswith("#finding-1")
         # The curves contrast with the page.
         bright = "Math.max(...getComputedStyle(e).stroke.match(/\\d+/g).map(Number)) > 150"
-        curve = page.locator("figure path[style*='--plot-0']").first
+        curve = page.locator("figure path[style*='--line-0']").first
         assert curve.evaluate(f"e => {bright}") or scheme == "light"
         background = page.evaluate("getComputedStyle(document.querySelector('figure')).backgroundColor")
         assert background == "rgba(0, 0, 0, 0)"

@@ -424,7 +424,7 @@ def test_zoom_and_smoothing_apply_to_all_charts_and_the_url(browser: Browser, or
 
         wait_until(page, lambda: len({query["name"][0] for query in zoomed()}) > 2)
         assert {tuple(query["id"]) for query in zoomed()} == {("a", "b")}  # one request for all runs
-        page.get_by_label("Smoothing").fill("5")
+        page.get_by_label("Smoothing").fill("6")
         wait_until(page, lambda: any(query["smooth"] == ["100"] for query in visited.queries("/api/series")))
         wait_until(page, lambda: "smooth=100" in page.url)
         url = page.url

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from fixtures_watch import DESKTOP, PHONE, REWARD, assert_accessible, copy_run, served, visit, wait_until
 from perilune.runs import failure, lock
+from perilune.viz import shared
 
 NAMES = "#runs tbody th .name"
 LABELS = f"{REWARD} .readings .name"
@@ -206,6 +207,8 @@ def test_twelve_and_two_hundred_runs_stay_distinct_and_usable(browser: Browser, 
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             looks, backgrounds = page.evaluate(LOOKS, many[:24])
+            colors = shared.COLORS if scheme == "light" else shared.DARK_COLORS
+            assert [look["color"] for look in looks[:6]] == list(colors)  # those of the figures
             assert len({json.dumps(look) for look in looks}) == 24
             for look in looks:
                 for background in backgrounds:

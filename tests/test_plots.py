@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -24,8 +25,9 @@ from perilune._utils.arrays import Array
 from perilune.errors import RunDirectoryError
 from perilune.training.events import Episode
 from perilune.viz import titles
-from perilune.viz.figures import COLORS, save_image, titled
-from perilune.viz.plots import Picture, curves, pages, window
+from perilune.viz.figures import save_image, titled
+from perilune.viz.plots import Picture, curves, pages
+from perilune.viz.shared import COLORS, window
 
 REWARD, LOSS, EPSILON, LENGTH, GREEDY = range(5)
 
@@ -137,7 +139,7 @@ def test_title_of_several_runs_counts_those_that_are_solved() -> None:
 def test_environments_are_never_on_one_axis() -> None:
     names = ("LunarLander-v3", "CartPole-v1", "LunarLander-v3")
     runs = [
-        made_up_run(learning(count), [evaluated(100, count)], environment=name, directory=f"runs/{count}")
+        made_up_run(learning(count), [evaluated(100, count)], environment=name, directory=f"runs/{count:02}")
         for count, name in zip((9, 12, 15), names, strict=True)
     ]
     picture = curves(runs)
@@ -170,6 +172,18 @@ def test_each_run_has_a_color_and_a_name() -> None:
         colors = [line.get_color() for line in panel(picture, number).get_lines() if len(line.get_xdata()) >= 26]
         assert colors == [color for color in COLORS[:3] for _ in range(2)]
     assert [line.get_color() for line in panel(picture, EPSILON).get_lines()] == list(COLORS[:3])
+
+
+def test_colors_follow_the_order_of_creation(tmp_path: Path) -> None:
+    for age, name in enumerate("cab"):
+        (tmp_path / name).mkdir()
+        for file, written in (("settings.toml", age), ("config.json", 9 - age)):  # config.json was rewritten later
+            (tmp_path / name / file).touch()
+            os.utime(tmp_path / name / file, (written, written))
+    runs = [made_up_run(learning(1), directory=str(tmp_path / name)) for name in "abc"]
+    picture = curves(runs)
+    assert [line.get_color() for line in panel(picture, EPSILON).get_lines()] == list(COLORS[:3])
+    assert [name for name in texts(picture) if name in {"a", "b", "c"}] == ["c", "a", "b"]
 
 
 def test_runs_of_the_same_name_are_shown_by_path() -> None:

@@ -241,8 +241,8 @@ def test_strong_line_is_the_interquartile_mean_of_the_faint_lines() -> None:
 
 def test_curves_are_interpolated_where_all_seeds_have_evaluations() -> None:
     found = band("x", [curve((100, 0.0), (300, 200.0)), curve((140, 50.0), (240, 50.0), (400, 50.0))], rng())
-    assert found.env_steps.tolist() == [140, 220, 300]
-    assert found.mean.tolist() == [(40 + 50) / 2, (120 + 50) / 2, (200 + 50) / 2]
+    assert found.env_steps.tolist() == [140, 240, 300]
+    assert found.mean.tolist() == [(40 + 50) / 2, (140 + 50) / 2, (200 + 50) / 2]
     damaged = curve((100, 0.0), (200, None), (300, 200.0))  # an evaluation that was not finite
     found = band("x", [damaged, curve((100, 0.0), (200, 0.0), (300, 0.0))], rng())
     assert (found.seeds[0][1].tolist(), found.mean.tolist()) == ([0, 200], [0, 50, 100])

@@ -21,6 +21,7 @@ from fixtures_runs import TinyRun, episode
 from perilune.envs.known import presets
 from perilune.runs import failure, layout, lock, search, telemetry
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
+from perilune.viz.shared import window
 from perilune.web import videos, watcher
 from perilune.web.app import create_app
 from perilune.web.watcher import MAX_WARNINGS
@@ -102,6 +103,7 @@ def test_served_summary_and_settings_match_the_run(client: Client, root: Path, t
     assert (summary["environment"], summary["seed"], summary["reward_threshold"]) == ("CartPole-v1", 2, 475.0)
     assert (summary["state"], summary["message"], summary["progress"]) == ("finished", None, 1.0)
     assert summary["episodes"] == len(run.episodes) == 4
+    assert summary["window"] == window(4)
     assert summary["env_steps"] == max(run.episodes[-1].env_steps, run.evaluations[-1].env_steps)
     assert summary["best"] == {
         name: getattr(best, name) for name in ("env_steps", "episodes", "seconds", "mean_return")

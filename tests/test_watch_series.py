@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fixtures_runs import episode, evaluated
+from perilune._utils.arrays import Array
 from perilune.runs import logs, tables
 from perilune.training.events import Episode, Evaluated
-from perilune.web.series import BAND_POINTS, Curve, band, curve, spaced, thin, training_time
+from perilune.viz.shared import MAX_POINTS, band
+from perilune.web.series import curve, spaced, thin, training_time
 
 numbers = st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.sampled_from([0.0, 1e300, -1e300]))
 rows = st.lists(st.tuples(st.integers(0, 10**6), numbers), min_size=1, max_size=400)
@@ -105,17 +107,17 @@ def test_spaced_rows_include_both_ends() -> None:
     assert (len(kept), kept[0], kept[-1]) == (8, 0, 999)
 
 
-def seed(x: Sequence[float], mean: Sequence[float]) -> Curve:
-    return Curve(np.array(x, np.float64), np.array(mean), np.array(mean))
+def seed(x: Sequence[float], mean: Sequence[float]) -> tuple[Array, Array]:
+    return np.array(x, np.float64), np.array(mean)
 
 
 def test_band_covers_the_range_in_which_all_seeds_have_data() -> None:
     found = band([seed([0, 100], [0, 10]), seed([40, 150], [20, 20]), seed([50, 400], [-1, -1])])
     assert found.x.tolist() == [50, 100]  # the points of the seeds
-    many = np.linspace(0, 1, BAND_POINTS)
+    many = np.linspace(0, 1, MAX_POINTS)
     assert np.array_equal(band([seed(many, many), seed(many, many)]).x, many)
     found = band([seed(many, many), seed(many**2, many)])
-    assert (found.x[0], found.x[-1], len(found.x)) == (0, 1, BAND_POINTS)
+    assert (found.x[0], found.x[-1], len(found.x)) == (0, 1, MAX_POINTS)
     found = band([seed([0, 100], [0, 10]), seed([40, 150], [20, 20]), seed([50, 400], [-1, -1])])
     np.testing.assert_allclose([found.low[0], found.mean[0], found.high[0]], [-1, (5 + 20 - 1) / 3, 20])
     np.testing.assert_allclose([found.low[-1], found.mean[-1], found.high[-1]], [-1, (10 + 20 - 1) / 3, 20])

@@ -13,7 +13,8 @@ from PIL import Image
 
 from perilune import DQN, History
 from perilune._utils.statistics import moving_average
-from perilune.viz.figures import COLORS, log_scale, styled
+from perilune.viz.figures import log_scale, styled
+from perilune.viz.shared import COLORS
 
 STEPS = 12_000
 PLAIN: dict[str, Any] = {"preset": "plain", "hidden": (64, 64), "batch_size": 64, "epsilon_decay_steps": 3_000}

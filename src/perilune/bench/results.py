@@ -21,6 +21,7 @@ from perilune.runs.files import read_json
 from perilune.runs.logs import Run
 from perilune.runs.scores import SCORE_EPISODES, Score
 from perilune.viz.plots import Band
+from perilune.viz.shared import joined
 
 FORMAT = 1
 JSON_FILE, CSV_FILE = "scores.json", "scores.csv"
@@ -303,10 +304,8 @@ def band(name: str, runs: Sequence[Run], generator: np.random.Generator) -> Band
     interpolated linearly. The mean covers the range of steps that all seeds share.
     """
     curves = [_curve(run) for run in runs]
-    start, stop = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
-    grid = np.linspace(start, stop, max(len(steps) for steps, _ in curves)) if start < stop else np.array([stop])
-    returns = np.stack([np.interp(grid, steps, means) for steps, means in curves], axis=-1)
-    mean = estimate(interquartile_mean, [returns], generator)
+    grid, returns = joined(curves)
+    mean = estimate(interquartile_mean, [returns.T], generator) if grid.size else Estimate(grid, grid, grid)
     return Band(name, curves, grid, mean.value, mean.low, mean.high)
 
 

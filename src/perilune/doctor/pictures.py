@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from perilune.doctor.report import Points, Spread
-from perilune.viz.figures import COLORS, INK, PAPER, matplotlib_figure, styled
+from perilune.viz.figures import INK, PAPER, matplotlib_figure, styled
+from perilune.viz.shared import COLORS
 
 BINS = 60
 GRID = "#bbbbbb"  # also the edges of the axes
 # The page defines these variables for light and dark backgrounds.
 VARIABLES = {INK: "--ink", PAPER: "--soft", GRID: "--line"}
-VARIABLES |= {color.lower(): f"--plot-{number}" for number, color in enumerate(COLORS)}
+VARIABLES |= {color: f"--line-{number}" for number, color in enumerate(COLORS)}
 
 
 @styled

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from importlib import metadata
 from pathlib import Path
@@ -115,6 +116,15 @@ def family(config: dict[str, Any]) -> str:
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     except RecursionError as error:
         raise FileFormatError("config.json is nested too deeply") from error
+
+
+def created(directory: Path) -> float:
+    """Return the time in seconds when a run was created; 0 if it has no settings. Resuming rewrites config.json."""
+    times = []
+    for name in ("settings.toml", "config.json"):
+        with suppress(OSError):
+            times.append((directory / name).lstat().st_mtime)
+    return min(times, default=0.0)
 
 
 def version() -> str:

@@ -15,9 +15,8 @@ from perilune._utils.arrays import Array
 from perilune._utils.extras import missing
 from perilune._utils.text import printable
 from perilune.runs import files
+from perilune.viz.shared import COLORS
 
-# Okabe and Ito's colors, which color-blind readers can tell apart. After six runs, the line style changes.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, PAPER = "#222222", "#666666"
 STYLE: Any = {
     "figure.titlesize": 13, "figure.titleweight": "bold", "axes.titlelocation": "left", "axes.titlesize": 11,

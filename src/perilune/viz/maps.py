@@ -17,9 +17,10 @@ from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
 from perilune.replay.buffer import Batch
 from perilune.runs import layout, manifest, snapshots
 from perilune.viz import figures, insight
-from perilune.viz.figures import COLORS, INK, PAPER
+from perilune.viz.figures import INK, PAPER
 from perilune.viz.insight import LayerHistory
 from perilune.viz.plots import Picture
+from perilune.viz.shared import COLORS
 
 MAX_NAMED = 8  # observation entries whose medians are listed
 PARTS = 60  # columns of the action figure; each contains about the same number of transitions

@@ -18,8 +18,9 @@ from perilune.runs import files
 from perilune.runs.logs import Run
 from perilune.runs.manifest import family
 from perilune.training.events import Episode
-from perilune.viz import figures, titles
-from perilune.viz.figures import COLORS, INK, PAPER, STYLE
+from perilune.viz import figures, shared, titles
+from perilune.viz.figures import INK, PAPER, STYLE
+from perilune.viz.shared import COLORS
 
 Axis = Literal["steps", "episodes"]
 """The horizontal axis of learning curves."""
@@ -30,7 +31,7 @@ POSITIONS: dict[Axis, Callable[[Any], int]] = {
     "steps": lambda record: int(record.env_steps),
     "episodes": lambda record: int(record.episode if isinstance(record, Episode) else record.episodes),
 }
-STYLES: tuple[Any, ...] = ("-", (0, (4, 1)), (0, (1, 1)))
+STYLES: list[Any] = [(0, tuple(length / 2 for length in pattern)) if pattern else "-" for pattern in shared.DASHES]
 MARKERS = ("o", "s", "^")  # for evaluations
 RAW: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.3}
 AVERAGE: dict[str, Any] = {"linewidth": 2.2}
@@ -100,15 +101,6 @@ class Picture:
         return paths
 
 
-def window(episodes: int) -> int:
-    """Return the width of the moving average: about a twentieth of ``episodes``, as a multiple of 5 from 5 to 100.
-
-    Args:
-        episodes: Number of episodes.
-    """
-    return int(np.clip(5 * round(episodes / 100), 5, 100))
-
-
 def pages(runs: Sequence[Run]) -> list[list[Run]]:
     """Split runs into groups for one figure of curves each: at most ``MAX_ENVIRONMENTS`` environments per figure.
 
@@ -135,7 +127,8 @@ def curves(runs: Sequence[Run], x: Axis = "steps") -> Picture:
     were cut off when the budget ended. The moving average has the same width for all runs of an environment.
 
     Args:
-        runs: The runs. Each has its own color and line style. Use ``pages`` to split runs of many environments.
+        runs: The runs. Each has its own color and line style, in the order of creation. Use ``pages`` to split runs of
+            many environments.
         x: Horizontal axis, "steps" or "episodes".
 
     Returns:
@@ -151,39 +144,41 @@ def curves(runs: Sequence[Run], x: Axis = "steps") -> Picture:
         >>> curves([read_run(Path("runs/moon"))]).save(Path("plots"), "curves")  # doctest: +SKIP
         [PosixPath('plots/curves.png'), PosixPath('plots/curves.svg')]
     """
+    runs = shared.by_creation(runs)
     groups = _by_environment(runs)
+    places = {id(run): place for place, run in enumerate(runs)}
     headlines = [f"{titles.named(group)}: {titles.outcome(group)}" for group in groups.values()]
     figure, parts = figures.parts(11, 9, headlines)
     for part, group in zip(parts, groups.values(), strict=True):
-        _draw_curves(part, group, x)
+        _draw_curves(part, group, [places[id(run)] for run in group], x)
     figures.fix_layout(figure)
     return Picture(figure)
 
 
-def _draw_curves(figure: Any, runs: Sequence[Run], x: Axis) -> None:
-    """Draw the panels of runs of one environment."""
+def _draw_curves(figure: Any, runs: Sequence[Run], places: Sequence[int], x: Axis) -> None:
+    """Draw the panels of runs of one environment. ``places`` determine their colors."""
     cells = figure.add_gridspec(3, 2, height_ratios=(1.2, 1, 1))
     axes = [figure.add_subplot(cells[1 + number // 2, number % 2]) for number in range(len(PANELS))]
     greedy = figure.add_subplot(cells[0, :])
     at = POSITIONS[x]
     episodes = [sorted((one for one in run.episodes if one.ended != "budget"), key=at) for run in runs]
-    smooth = window(max(map(len, episodes), default=0))
+    smooth = shared.window(max(map(len, episodes), default=0))
     faint = RAW if len(runs) == 1 else RAW | {"alpha": RAW["alpha"] / 2}
     for axis, (name, label, value) in zip(axes, PANELS, strict=True):
-        for number, played in enumerate(episodes):
-            places = [at(episode) for episode in played]
+        for place, played in zip(places, episodes, strict=True):
+            positions = [at(episode) for episode in played]
             y = figures.clipped([value(episode) for episode in played])
-            style = AVERAGE | _look(number) | {"marker": figures.marker(played)}
+            style = AVERAGE | _look(place) | {"marker": figures.marker(played)}
             if name == "Epsilon":  # not smoothed, because it has no noise
-                axis.plot(places, y, **style)
+                axis.plot(positions, y, **style)
                 continue
             dots = "o" if len(played) <= MAX_DOTTED else ""
-            axis.plot(places, y, color=style["color"], **faint, marker=dots, markersize=3)
+            axis.plot(positions, y, color=style["color"], **faint, marker=dots, markersize=3)
             first = max(0, min(smooth, len(played) // 2) - 1)  # means of fewer episodes are too noisy
-            axis.plot(places[first:], moving_average(y, smooth)[first:], **style)
+            axis.plot(positions[first:], moving_average(y, smooth)[first:], **style)
         note = f"faint: each episode, strong: mean of the last {smooth}" if name == "Return" else ""
         _finish(axis, name, label, LABELS[x], note)
-    _finish(greedy, "Greedy evaluation", "mean return", LABELS[x], note=_draw_evaluations(greedy, runs, at))
+    _finish(greedy, "Greedy evaluation", "mean return", LABELS[x], note=_draw_evaluations(greedy, runs, places, at))
     _draw_threshold(greedy, runs, label=True)
     _draw_threshold(axes[0], runs)
     limits = np.array([axis.get_xlim() for axis in (greedy, *axes)])
@@ -195,36 +190,35 @@ def _draw_curves(figure: Any, runs: Sequence[Run], x: Axis) -> None:
         _name_runs(figure, axes[2].get_lines(), runs)
 
 
-def _draw_evaluations(axis: Any, runs: Sequence[Run], at: Callable[[Any], int]) -> str:
+def _draw_evaluations(axis: Any, runs: Sequence[Run], places: Sequence[int], at: Callable[[Any], int]) -> str:
     """Draw the evaluations of each run, and the mean over seeds. Return a sentence that explains the bands."""
     families: dict[str, list[tuple[Array, Array]]] = {}
-    for number, run in enumerate(runs):
+    for place, run in zip(places, runs, strict=True):
         scored = titles.scored(run)
-        places = np.array([at(one) for one in scored])
+        positions = np.array([at(one) for one in scored])
         means = figures.clipped([one.mean_return for one in scored])
         spread = figures.clipped([one.std_return for one in scored])
-        again = number // len(COLORS)
-        style = DOTS | _look(number) | {"marker": MARKERS[again % len(MARKERS)], "linewidth": 1.6}
-        axis.plot(places, means, **style, zorder=3, label="greedy evaluation")
+        again = place // len(COLORS)
+        style = DOTS | _look(place) | {"marker": MARKERS[again % len(MARKERS)], "linewidth": 1.6}
+        axis.plot(positions, means, **style, zorder=3, label="greedy evaluation")
         if len(runs) == 1:
-            axis.fill_between(places, means - spread, means + spread, color=style["color"], alpha=0.18, linewidth=0)
+            axis.fill_between(positions, means - spread, means + spread, color=style["color"], alpha=0.18, linewidth=0)
         if scored:
-            families.setdefault(family(run.config), []).append((places, means))
+            families.setdefault(family(run.config), []).append((positions, means))
     if len(runs) == 1:
         return "band: standard deviation over the episodes of an evaluation"
     several = [seeds for seeds in families.values() if len(seeds) > 1]
     for number, seeds in enumerate(several):
-        start, stop = max(places[0] for places, _ in seeds), min(places[-1] for places, _ in seeds)
-        grid = np.unique(np.concatenate([places[(start <= places) & (places <= stop)] for places, _ in seeds]))
-        means = np.stack([np.interp(grid, *seed) for seed in seeds])
-        axis.fill_between(grid, means.min(axis=0), means.max(axis=0), color=INK, alpha=0.1, linewidth=0)
-        axis.plot(grid, means.mean(axis=0), color=INK, linewidth=2.6, linestyle=STYLES[number % len(STYLES)])
-    return "black: mean over seeds, band: lowest to highest seed" if several else ""
+        band = shared.band(seeds)
+        axis.fill_between(band.x, band.low, band.high, color=INK, alpha=0.1, linewidth=0)
+        axis.plot(band.x, band.mean, color=INK, linewidth=2.6, linestyle=STYLES[number % len(STYLES)])
+    mean = "interquartile mean" if max(map(len, several), default=0) > 3 else "mean"  # equal for up to three seeds
+    return f"black: {mean} over seeds, band: lowest to highest seed" if several else ""
 
 
-def _look(number: int) -> dict[str, Any]:
-    """Return the color and the line style of a run."""
-    return {"color": COLORS[number % len(COLORS)], "linestyle": STYLES[number // len(COLORS) % len(STYLES)]}
+def _look(place: int) -> dict[str, Any]:
+    """Return the color and the line style of the run at a place."""
+    return {"color": COLORS[place % len(COLORS)], "linestyle": STYLES[place // len(COLORS) % len(STYLES)]}
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from starlette.staticfiles import StaticFiles
 from perilune._utils.text import printable
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs.tables import Table
+from perilune.viz.shared import Band, band, style_sheet
 from perilune.web.guard import HEADERS, Guard
-from perilune.web.series import COLUMNS, Band, Curve, band, curve, spaced, thin
+from perilune.web.series import COLUMNS, Curve, curve, spaced, thin
 from perilune.web.videos import Video, find_videos, telemetry_columns, video_info
 from perilune.web.watcher import WatchedRun, Watcher, differences, newest_per_seed
 
@@ -110,7 +111,8 @@ def _thinned(run: WatchedRun, query: SeriesQuery, outcome: str, version: object)
 
 @lru_cache(maxsize=64)
 def _band(runs: tuple[WatchedRun, ...], query: SeriesQuery, outcome: str, version: object) -> Band:
-    return band([_whole_curve(run, query, outcome)[1] for run in runs])
+    curves = [_whole_curve(run, query, outcome)[1] for run in runs]
+    return band([(one.x, one.mean) for one in curves])
 
 
 def _lists(arrays: Curve | Band) -> dict[str, list[float]]:
@@ -129,6 +131,7 @@ class Api:
         self.routes = [
             *(Route(f"/api/{answer.__name__}", answer) for answer in answers),
             Route("/", self.page),
+            Route("/colors.css", self.colors),
             Route("/video", self.video),
             Mount("/static", self._static),
         ]
@@ -136,6 +139,10 @@ class Api:
     async def page(self, request: Request) -> Response:
         """Return the page."""
         return await self._static.get_response("index.html", request.scope)
+
+    def colors(self, request: Request) -> Response:
+        """Return the colors and dashes of runs, which figures share."""
+        return Response(style_sheet(), media_type="text/css")
 
     def runs(self, request: Request) -> Response:
         """Return a summary of every run."""

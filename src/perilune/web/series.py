@@ -1,8 +1,8 @@
-"""Compute smoothed and thinned curves from the columns of a log, and bands over seeds."""
+"""Compute smoothed and thinned curves from the columns of a log."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,7 +17,6 @@ COLUMNS = {
     "metrics": ("mean_q", "mean_td_target", "gradient_norm", "learning_rate"),
     "evaluations": ("mean_return", "std_return", "min_return"),
 }
-BAND_POINTS = 300
 
 
 class Curve(NamedTuple):
@@ -113,34 +112,3 @@ def thin(x: Array, y: Array, points: int) -> Array:
 def spaced(rows: int, points: int) -> Array:
     """Return the indices of at most ``points`` of ``rows`` rows, equally spaced, with the first and the last."""
     return np.unique(np.linspace(0, rows - 1, min(rows, points)).round().astype(np.intp))
-
-
-class Band(NamedTuple):
-    """Interquartile mean, minimum and maximum of several seeds along x [G]."""
-
-    x: Array
-    mean: Array
-    low: Array
-    high: Array
-
-
-def band(curves: Sequence[Curve]) -> Band:
-    """Return the interquartile mean, minimum and maximum of the curves' moving averages.
-
-    The band starts where the last curve starts and ends where the first curve ends, so that each point is about all
-    curves and the band does not jump. Its points are those of the curves, or equally spaced if there are more than
-    BAND_POINTS. The interquartile mean of n values omits the n // 4 lowest and the n // 4 highest.
-    """
-    finite = [(one.x[rows], one.mean[rows]) for one in curves if (rows := np.isfinite(one.mean)).any()]
-    if len(finite) < 2:
-        return Band(*np.empty((4, 0)))
-    start = max(x[0] for x, _ in finite)
-    stop = min(x[-1] for x, _ in finite)
-    grid = np.unique(np.concatenate([x[(start <= x) & (x <= stop)] for x, _ in finite]))
-    if start < stop and len(grid) > BAND_POINTS:
-        grid = np.linspace(start, stop, BAND_POINTS)
-    values = np.sort([np.interp(grid, x, mean) for x, mean in finite], axis=0)  # [seeds, G]
-    omitted = len(values) // 4
-    with np.errstate(over="ignore", invalid="ignore"):  # the sum of huge values may overflow
-        mean = values[omitted : len(values) - omitted].mean(axis=0)
-    return Band(grid, mean, values[0], values[-1])

@@ -21,6 +21,7 @@ from perilune.runs import checkpoint, failure, files, layout, lock, logs, manife
 from perilune.runs.search import find_runs
 from perilune.runs.status import FAILED, INTERRUPTED, RUNNING, UNREADABLE, read_status
 from perilune.runs.tables import LogReader, Table
+from perilune.viz import shared
 from perilune.web.series import training_time
 from perilune.web.videos import best_evaluation, find_videos
 
@@ -130,8 +131,9 @@ class WatchedRun:
             "message": " ".join(printable(text if text.endswith(".") else f"{text}.") for text in messages) or None,
             "env_steps": env_steps,
             "episodes": whole,
+            "window": shared.window(whole),
             "started": self.started / 1e9,
-            "created": min(filter(None, (self.started, self._written("settings.toml"))), default=0) / 1e9,
+            "created": manifest.created(self.directory),
             "seconds": seconds,
             "speed": env_steps / seconds if seconds > 0 else None,
             "eta": _remaining(seconds, env_steps, start_steps, progress) if state == RUNNING else None,

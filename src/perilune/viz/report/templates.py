@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from perilune._utils.extras import missing
 from perilune._utils.statistics import Estimate
 from perilune._utils.text import clock, printable
+from perilune.viz.shared import style_sheet
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -53,6 +54,7 @@ def interval(estimate: Estimate, form: str = ".1f") -> str:
 def _environment() -> Environment:
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 -- optional
+        from markupsafe import Markup  # noqa: PLC0415
     except ImportError as error:
         raise missing("HTML pages need Jinja2", "view") from error
     environment = Environment(
@@ -64,5 +66,6 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
+    environment.globals["colors"] = lambda: Markup(style_sheet())  # noqa: S704 -- from this package
     environment.filters |= {"clock": clock, "data_uri": data_uri, "digest": digest, "interval": interval}
     return environment

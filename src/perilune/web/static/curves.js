@@ -9,7 +9,7 @@ import { createOutcomes } from "./outcomes.js";
 import { change, chosen, state, WHOLE } from "./state.js";
 import { number, some, X_LABELS } from "./text.js";
 
-const SMOOTH = [1, 5, 10, 20, 50, 100, 200, 500, 1000];
+const SMOOTH = [null, 1, 5, 10, 20, 50, 100, 200, 500, 1000]; // null: automatic
 const OUTCOME = "episodes.outcome";
 const FIRST = ["episodes.reward", OUTCOME, "evaluations.mean_return"];
 const LEAST_SHARED = 20; // episodes, of which the outcomes are a share
@@ -17,12 +17,15 @@ const NOT_SMOOTHED = new Set(["epsilon", "learning_rate", "target_syncs"]);
 const MAX_REQUESTS = 2; // at the same time
 const MIN_WAIT = 500; // milliseconds between two requests for the same chart while runs grow
 
+/** Return the episodes in the moving averages: those that the user chose, or those that suit the longest run. */
+const windowOf = (model) => state.smooth ?? Math.max(1, ...chosen().map((id) => model.byId.get(id)?.window ?? 1));
+
 /** Return the rows in the moving average of a series. Metrics have fewer rows and less noise than episodes. */
-function smoothing(name) {
+function smoothing(name, window) {
   const [log, metric] = name.split(".");
   if (log === "evaluations" || NOT_SMOOTHED.has(metric)) return 1;
-  if (name === OUTCOME) return Math.max(state.smooth, LEAST_SHARED);
-  return log === "episodes" ? state.smooth : Math.ceil(state.smooth / 5);
+  if (name === OUTCOME) return Math.max(window, LEAST_SHARED);
+  return log === "episodes" ? window : Math.ceil(window / 5);
 }
 
 /** Return the x axis of a series. Metrics use environment steps instead of episodes, because their rows have none. */
@@ -131,7 +134,7 @@ export function createCurves(host) {
   async function request(one) {
     const { name } = one.cell;
     const [from, to] = state[xOf(name)] ?? [null, null];
-    const smooth = smoothing(name);
+    const smooth = smoothing(name, windowOf(model));
     Object.assign(one, { busy: true, stale: false });
     const [start, requested] = [performance.now(), query];
     try {
@@ -169,7 +172,7 @@ export function createCurves(host) {
 
   return async function update(next, changed) {
     model = next;
-    tools.update(Object.keys(WHOLE).some((name) => state[name]?.length > 0));
+    tools.update(windowOf(model), Object.keys(WHOLE).some((name) => state[name]?.length > 0));
     if ((!state.bands && state.x !== "seconds") || chosen().length === 0) ignored = [];
     updateWarnings(warnings, model, ignored);
     empty.hidden = chosen().length > 0;
@@ -190,8 +193,8 @@ export function createCurves(host) {
     }
     const shares = cells.find(({ cell }) => cell.name === OUTCOME)?.cell.element;
     if (shares) shares.hidden = !chosen().some((id) => model.byId.get(id)?.outcomes);
-    const { smooth, bands, x: by } = state;
-    const requested = JSON.stringify([chosen(), smooth, bands, by, state[by], state.env_steps]);
+    const { bands, x: by } = state;
+    const requested = JSON.stringify([chosen(), windowOf(model), bands, by, state[by], state.env_steps]);
     const sameLines = requested === query;
     query = requested;
     const sameView = JSON.stringify([state.y, state.scale, state.outcome]);
@@ -268,10 +271,11 @@ function createTools() {
       problem.hidden = message === "";
       text(problem, message);
     },
-    update(zoomed) {
-      const place = SMOOTH.findIndex((rows) => rows >= state.smooth);
-      slider.value = String(place < 0 ? SMOOTH.length - 1 : place);
-      const label = state.smooth === 1 ? "off" : `mean of ${number(state.smooth)} episodes`;
+    update(window, zoomed) {
+      const place = SMOOTH.findIndex((rows) => rows !== null && rows >= state.smooth);
+      slider.value = String(state.smooth === null ? 0 : place < 0 ? SMOOTH.length - 1 : place);
+      const mean = window === 1 ? "off" : `mean of ${number(window)} episodes`;
+      const label = state.smooth === null ? `automatic: ${mean}` : mean;
       slider.setAttribute("aria-valuetext", label);
       text(output, label);
       over.value = state.x;

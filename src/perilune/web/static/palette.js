@@ -1,11 +1,7 @@
-// Line colors and styles. Color-blind users can distinguish the six colors. After six runs, the colors repeat with
-// another line style. style.css defines the colors, lighter for dark mode. A place is the index of a color and line
-// style.
+// Line colors and styles. colors.css defines them, because the figures of perilune plot share them. After six runs, the
+// colors repeat with another line style. A place is the index of a color and line style.
 
 import { el, svg } from "./dom.js";
-
-const COLORS = 6;
-const DASHES = [[], [8, 4], [2, 3], [9, 3, 2, 3], [4, 7]];
 
 const places = new Map(); // id -> place of every run so far
 const groups = new Map(); // group -> place of its first run
@@ -39,13 +35,16 @@ export function placeOf(id) {
 let sheet = null;
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (sheet = null));
 
-/** Return a color of style.css by name, for use on a canvas. */
+/** Return a color, or another variable of the style sheets, by name. */
 export function ink(name) {
   sheet ??= getComputedStyle(document.documentElement);
   return sheet.getPropertyValue(`--${name}`).trim();
 }
 
-const dashOf = (place) => DASHES[Math.floor(place / COLORS) % DASHES.length];
+const COLORS = Number(ink("colors"));
+const PATTERNS = Number(ink("patterns"));
+const DASHES = Array.from({ length: PATTERNS }, (_, index) => ink(`dashes-${index}`).split(" ").map(Number).filter(Boolean));
+const dashOf = (place) => DASHES[Math.floor(place / COLORS) % PATTERNS];
 
 /** Return the color and the dash pattern (in pixels) of a place. */
 export function look(place) {

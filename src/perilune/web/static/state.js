@@ -6,7 +6,7 @@ const DEFAULTS = {
   runs: null, // ids in the order of selection; null: nothing selected yet
   view: "curves",
   x: "env_steps",
-  smooth: 20,
+  smooth: null, // episodes in the moving averages; null: about a twentieth of the episodes
   bands: false,
   filter: "",
   sort: "-started", // column of the table of runs; with "-" in descending order
