@@ -161,7 +161,7 @@ def test_error_names_missing_weights_and_snapshots(tiny_run: TinyRun, tmp_path: 
     (half / "snapshots").mkdir(parents=True)
     for name in ("config.json", "snapshots/00000.safetensors"):
         shutil.copy(tiny_run.history.directory / name, half / name)
-    with pytest.raises(RunDirectoryError, match="half has no 'best' weights"):
+    with pytest.raises(RunDirectoryError, match="half has no best weights"):
         History.load(half).record_stages(tmp_path / "video.mp4")
     shutil.copy(tiny_run.history.directory / "best.safetensors", half)
     (half / "snapshots" / "00001.safetensors").write_bytes(b"cut off")

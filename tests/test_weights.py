@@ -322,7 +322,7 @@ def test_file_with_any_setting_loads_or_is_refused(content: tuple[Path, bytes], 
 def test_weights_files_are_found_by_run_directory_and_name(tmp_path: Path) -> None:
     (tmp_path / "best.safetensors").touch()
     assert weights_file(tmp_path) == weights_file(tmp_path / "best.safetensors", "final")
-    with pytest.raises(RunDirectoryError, match=r"no 'final' weights: .* Did you mean .*best\.safetensors\?"):
+    with pytest.raises(RunDirectoryError, match=r"no final weights: .* Pass --checkpoint best or the file .*best\."):
         weights_file(tmp_path, "final")
     with pytest.raises(RunDirectoryError, match=r"nowhere does not exist: expected a run directory or"):
         weights_file(tmp_path / "nowhere")
@@ -330,10 +330,22 @@ def test_weights_files_are_found_by_run_directory_and_name(tmp_path: Path) -> No
         weights_file(tmp_path / "ferry:Ferry-v0")
     (tmp_path / "cartpole.safetensors").touch()
     assert weights_file(tmp_path / "cartpole") == tmp_path / "cartpole.safetensors"
-    (tmp_path / "bench" / "seed-0").mkdir(parents=True)
-    (tmp_path / "bench" / "seed-0" / "final.safetensors").touch()
-    with pytest.raises(RunDirectoryError, match=r"Did you mean .*/bench/seed-0/final\.safetensors\?"):
-        weights_file(tmp_path / "bench", "final")
+
+
+def test_missing_weights_of_a_run_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+
+    def error(checkpoint: str) -> str:
+        with pytest.raises(RunDirectoryError) as caught:
+            weights_file(tmp_path, checkpoint)
+        return str(caught.value)
+
+    resume = f"esume the run with: perilune resume {tmp_path}"
+    assert error("final").endswith(f"does not exist, because training has not ended. R{resume}")
+    hint = f"train with a smaller --eval-every, or r{resume}"
+    assert error("best").endswith(f", because training has not evaluated the agent yet. T{hint[1:]}")
+    (tmp_path / "final.safetensors").touch()
+    assert error("best").endswith(f" yet. Pass --checkpoint final or the file {tmp_path}/final.safetensors, or {hint}")
 
 
 @pytest.mark.parametrize("command", [["evaluate"], ["video"], ["video", "--stages"], ["maps"], ["play", "CartPole-v1"]])

@@ -19,6 +19,7 @@ from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDire
 from perilune.history import History
 from perilune.runs import files, logs, manifest
 from perilune.runs.logs import Run
+from perilune.runs.search import find_runs
 from perilune.viz import maps, play, plots, terminal
 from perilune.viz.encoding import format_of
 from perilune.viz.report.content import check_name, write_report
@@ -91,8 +92,7 @@ def _read(command: str, given: Sequence[Path]) -> tuple[list[Run], list[str]]:
         )
     found: dict[str, tuple[Path, bool]] = {}  # each run once, and whether it is only below a given directory
     for path in given:
-        below = [] if (path / "config.json").exists() else sorted(path.glob("*/config.json"))
-        below = [config.parent for config in below if not files.is_link(config.parent)]
+        below = [] if (path / "config.json").exists() else sorted(find_runs(path, depth=1)[0])
         for directory in below or [path]:
             real = os.path.realpath(directory)
             first, is_below = found.get(real, (directory, True))

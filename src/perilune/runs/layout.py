@@ -19,7 +19,6 @@ FILES: dict[type[NamedTuple], str] = {
     HealthWarning: "notices.jsonl",
 }
 WEIGHTS = {"best": "best.safetensors", "final": "final.safetensors"}
-LISTED = 8  # runs that an error lists
 LOCK, OWNER = ".lock", "owner.json"
 DIRECTORIES = ("plots", "videos", "maps", "tensorboard", "snapshots", "checkpoints")
 PARTIAL = tuple(f"{folder}*{files.PARTIAL}" for folder in ("", *(f"{name}/" for name in DIRECTORIES)))
@@ -46,16 +45,6 @@ RUN_FILES = (
 def resume_command(directory: Path) -> str:
     """Return the command that resumes the run in ``directory``."""
     return quoted(["perilune", "resume", str(directory)])
-
-
-def choice_of(directory: Path) -> str:
-    """Return a sentence that lists the runs in ``directory`` to choose from; "" if there are none."""
-    for pattern in ("*/config.json", "*/*/config.json"):
-        if runs := [str(path.parent) for path in sorted(directory.glob(pattern))]:
-            more = f" and {len(runs) - LISTED} more (perilune list {directory})" if len(runs) > LISTED else ""
-            which = f"one of its {len(runs)} runs" if len(runs) > 1 else "its run"
-            return f"Pass {which}: {', '.join(runs[:LISTED])}{more}."
-    return ""
 
 
 def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> Path:

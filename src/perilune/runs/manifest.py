@@ -23,7 +23,7 @@ from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError
 from perilune.replay.symmetry import Symmetry
 from perilune.runs import files
-from perilune.runs.layout import choice_of
+from perilune.runs.search import choice_of
 
 FORMAT = 1
 # Settings that may change when a run resumes. The others determine the shape or the meaning of the saved numbers.

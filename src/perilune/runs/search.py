@@ -10,10 +10,11 @@ from perilune.runs import files
 MAX_DEPTH = 8  # levels of directories below the root
 MAX_DIRECTORIES = 20_000
 MAX_RUNS = 1_000
+LISTED = 8  # runs that an error lists
 
 
-def find_runs(root: Path) -> tuple[list[Path], str | None]:
-    """Return the run directories at or below ``root``, and a message if the search is incomplete.
+def find_runs(root: Path, depth: int = MAX_DEPTH) -> tuple[list[Path], str | None]:
+    """Return the run directories at or at most ``depth`` levels below ``root``, and a message about what is missing.
 
     The search does not follow links and skips hidden directories.
     """
@@ -28,12 +29,22 @@ def find_runs(root: Path) -> tuple[list[Path], str | None]:
         if "config.json" in found and not files.is_link(directory / "config.json"):
             runs.append(directory)
             below.clear()
-        elif len(directory.relative_to(root).parts) == MAX_DEPTH:
+        elif len(directory.relative_to(root).parts) == depth:
             is_cut |= bool(below)
             below.clear()
     unreadable = sum(not isinstance(error, FileNotFoundError) for error in errors)  # the others were just removed
     noun = "directory" if unreadable == 1 else "directories"
     messages = [f"{unreadable} {noun} cannot be read."] if unreadable else []
     if is_cut:
-        messages.append(f"Directories more than {MAX_DEPTH} levels deep are not searched.")
+        messages.append(f"Directories more than {depth} levels deep are not searched.")
     return runs, " ".join(messages) or None
+
+
+def choice_of(directory: Path) -> str:
+    """Return a sentence that lists the runs in ``directory`` to choose from; "" if there are none."""
+    runs = [str(run) for run in sorted(find_runs(directory, depth=2)[0])]
+    if not runs:
+        return ""
+    more = f" and {len(runs) - LISTED} more (perilune list {directory})" if len(runs) > LISTED else ""
+    which = f"one of its {len(runs)} runs" if len(runs) > 1 else "its run"
+    return f"Pass {which}: {', '.join(runs[:LISTED])}{more}."

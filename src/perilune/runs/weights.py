@@ -17,8 +17,9 @@ from perilune.agent.factory import least_weights
 from perilune.agent.state import AVERAGE, COUNTERS, fill, named_weights
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, ShapeError
 from perilune.replay.symmetry import Symmetry
-from perilune.runs import archive, pretrained
-from perilune.runs.layout import WEIGHTS, choice_of
+from perilune.runs import archive, logs, manifest, pretrained
+from perilune.runs.layout import WEIGHTS, resume_command
+from perilune.training.events import Evaluated
 
 KIND = "perilune weights 1"
 LARGEST_HEADER = 2**22  # bytes; a symmetry has two numbers for every entry of an observation
@@ -166,8 +167,24 @@ def weights_file(run_or_file: Path, checkpoint: str = "best") -> Path:
         if (env_id := str(run_or_file)) in pretrained.available():
             hint = f"For the pre-trained agent, add --pretrained, or write DQN.pretrained({env_id!r}) in Python."
         raise RunDirectoryError(f"{run_or_file} does not exist: expected {expected}{other}. {hint}")
-    below = sorted(run_or_file.glob(f"*/{path.name}"))
-    candidates = [*(run_or_file / file for file in WEIGHTS.values()), named, *(below if len(below) == 1 else ())]
-    found = [candidate for candidate in candidates if candidate.is_file()]
-    hint = f"Did you mean {found[0]}?" if found else choice_of(run_or_file) or f"Pass {expected}."
-    raise RunDirectoryError(f"{run_or_file} has no {checkpoint!r} weights: {path.name} does not exist. {hint}")
+    raise RunDirectoryError(_missing(run_or_file, checkpoint))
+
+
+def _missing(directory: Path, checkpoint: str) -> str:
+    """Return why a directory has no weights of this name, and what to do."""
+    others = [name for name, file in WEIGHTS.items() if (directory / file).is_file()]
+    if not others:
+        manifest.check_run(directory)
+    why, hints = "", [f"pass --checkpoint {name} or the file {directory / WEIGHTS[name]}" for name in others]
+    if (directory / "config.json").exists():
+        if checkpoint == "final":
+            why = ", because training has not ended"
+        elif logs.last_record(directory, Evaluated) is None:
+            why = ", because training has not evaluated the agent yet"
+            hints.append("train with a smaller --eval-every")
+        hints.append(f"resume the run with: {resume_command(directory)}")
+    hint = ", or ".join(hints)
+    return (
+        f"{directory} has no {checkpoint} weights: {WEIGHTS[checkpoint]} does not exist{why}. "
+        f"{hint[:1].upper()}{hint[1:]}"
+    )
