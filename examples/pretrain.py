@@ -18,10 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from perilune import DQN, presets
-from perilune._utils.statistics import interquartile_mean
 from perilune.runs import files, manifest, pretrained
 from perilune.runs.pretrained import PretrainedAgent, Score
 from perilune.runs.weights import save_weights
@@ -40,7 +38,6 @@ def make(env_id: str, directory: Path, steps: int | None = None, episodes: int =
     path = directory / f"{env_id}.safetensors"
     save_weights(path, dqn.agent, env_id, policy_only=True)
     result = dqn.evaluate(episodes)
-    returns = np.array(result.returns)
     host = manifest.host()
     blas = " ".join(str(host["blas"][name]) for name in ("internal_api", "version", "architecture"))
     return PretrainedAgent(
@@ -51,9 +48,9 @@ def make(env_id: str, directory: Path, steps: int | None = None, episodes: int =
             episodes=episodes,
             first_seed=SCORE_SEEDS,
             mean=result.mean_return,
-            iqm=float(interquartile_mean(returns)),
+            iqm=result.iqm_return,
             min=result.min_return,
-            max=max(result.returns),
+            max=result.max_return,
             std=result.std_return,
         ),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),

@@ -377,7 +377,7 @@ def test_load_refuses_incompatible_or_damaged_files(tiny_run: TinyRun, tmp_path:
     (tmp_path / "a.safetensors").write_text("weights")
     with pytest.raises(FileFormatError):
         DQN.load(tmp_path / "a")
-    with pytest.raises(RunDirectoryError, match="is not a run: it has no config.json"):
+    with pytest.raises(RunDirectoryError, match=r"is not a run: it has no config\.json"):
         DQN.load(tmp_path)
     weights.save_weights(tmp_path / "b.safetensors", DQN(Numbered(), config=small()).agent, "Numbered")
     with pytest.raises(UnsupportedEnvironmentError, match="'Numbered' cannot be made"):

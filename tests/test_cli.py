@@ -180,6 +180,7 @@ def test_evaluate_json_has_the_scores_of_the_named_checkpoint(tiny_run: TinyRun,
         assert said == {
             "environment": "CartPole-v1", "checkpoint": which, "env_steps": dqn.agent.env_steps, "episodes": 3,
             "mean_return": scored.mean_return, "std_return": scored.std_return, "min_return": scored.min_return,
+            "iqm_return": scored.iqm_return, "max_return": scored.max_return,
             "solved_mark": 475.0, "solved_share": scored.solved_share, "outcome_shares": scored.outcome_shares,
             "returns": list(scored.returns), "lengths": list(scored.lengths), "outcomes": list(scored.outcomes or ()),
         }  # fmt: skip
@@ -191,7 +192,9 @@ def test_evaluate_prints_scores_and_outcomes_of_a_weights_file(tiny_run: TinyRun
     out = done("evaluate", file, "--episodes", "4")
     assert out.startswith(f"{file}, 4 greedy episodes\n")
     assert re.search(rf"mean return +{scored.mean_return:.2f}\n", out)
-    assert re.search(rf"minimum +{scored.min_return:.2f}\n", out)
+    for label, value in {"minimum": min(scored.returns), "maximum": max(scored.returns)}.items():
+        assert re.search(rf"{label} +{value:.2f}\n", out)
+    assert re.search(rf"interquartile mean +{sum(sorted(scored.returns)[1:3]) / 2:.2f}\n", out)
     for label, share in (scored.outcome_shares or {}).items():
         assert re.search(rf"{label} +{share:.0%}\n", out)
     said = json.loads(done("evaluate", file, "--episodes", "2", "--max-episode-steps", "3", "--json"))
@@ -431,7 +434,7 @@ BAD = [
     (["train", "{file}"], 1, "{file}' cannot be made", "expected an ID, such as LunarLander-v3"),
     (["evaluate", "{run}", "--env", "a", "--env", "b"], 2, "--env is given 2 times", "allowed once"),
     (["evaluate", "ferry:Ferry-v0"], 1, "ferry:Ferry-v0 does not exist", "expected a run directory"),
-    (["evaluate", "{empty}"], 1, "{empty} has no 'best' weights", "best.safetensors does not exist"),
+    (["evaluate", "{empty}"], 1, "{empty} is not a run", "it has no config.json. Pass a run directory"),
     (["resume", "{run}", "--steps", "9", "--change", "steps=20"], 1, "change steps=20", "--steps 9"),
     (["resume", "{run}", "--env", "LunarLander-v3"], 1, "env='LunarLander-v3'", "CartPole-v1, the environment"),
     (["resume", "{run}", "--change", "learning_rat=0.9"], 1, "learning_rat=0.9", "Did you mean"),

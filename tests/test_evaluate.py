@@ -129,7 +129,8 @@ def test_wrong_observation_shape_and_unsupported_space_are_refused() -> None:
 
 def test_statistics_match_the_returns() -> None:
     result = Evaluation(returns=(1, 2, 3, 6), lengths=(9, 9, 9, 9), reward_threshold=3)
-    assert (result.mean_return, result.min_return) == (3, 1)
+    assert (result.mean_return, result.min_return, result.max_return) == (3, 1, 6)
+    assert result.iqm_return == 2.5
     assert result.std_return == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 4))
     assert result.solved_share == 0.5  # a return equal to the threshold counts
     assert replace(result, reward_threshold=None).solved_share is None

@@ -107,7 +107,7 @@ def test_bootstrap_resamples_whole_curves() -> None:
 def test_missing_scipy_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(MissingDependencyError, match=r"pip install .*\[bench\]"):
-        interquartile_mean(A)
+        estimate(interquartile_mean, [A], rng())
 
 
 @pytest.mark.parametrize(

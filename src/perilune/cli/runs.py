@@ -80,7 +80,7 @@ def run_evaluate(options: Namespace) -> None:
         result = evaluate(
             dqn.agent.greedy_action, dqn.env, options.episodes, max_episode_steps=options.max_episode_steps, tell=tell
         )
-    names = ("mean_return", "std_return", "min_return", "solved_share", "outcome_shares")
+    names = ("mean_return", "iqm_return", "std_return", "min_return", "max_return", "solved_share", "outcome_shares")
     content = {
         "environment": envs.name(dqn.env),
         "checkpoint": options.checkpoint if run else agent_name(options),
@@ -92,8 +92,10 @@ def run_evaluate(options: Namespace) -> None:
     lines = [
         f"{agent_name(options)}, {options.episodes} greedy episodes",
         f"  mean return         {result.mean_return:9.2f}",
+        f"  interquartile mean  {result.iqm_return:9.2f}",
         f"  standard deviation  {result.std_return:9.2f}",
         f"  minimum             {result.min_return:9.2f}",
+        f"  maximum             {result.max_return:9.2f}",
     ]
     if result.solved_share is not None:
         lines.append(f"  at or above {result.reward_threshold:<8g}{result.solved_share:9.0%}")

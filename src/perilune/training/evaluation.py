@@ -10,6 +10,7 @@ import numpy as np
 from perilune import envs
 from perilune._utils import seeding
 from perilune._utils.arrays import Array
+from perilune._utils.statistics import interquartile_mean
 from perilune._utils.validation import Count, check_value
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
@@ -51,6 +52,11 @@ class Evaluation:
         return float(np.mean(self.returns))
 
     @property
+    def iqm_return(self) -> float:
+        """Interquartile mean of the returns: the mean without the n // 4 lowest and the n // 4 highest."""
+        return float(interquartile_mean(np.array(self.returns)))
+
+    @property
     def std_return(self) -> float:
         """Standard deviation of the returns (divided by N)."""
         return float(np.std(self.returns))
@@ -59,6 +65,11 @@ class Evaluation:
     def min_return(self) -> float:
         """Smallest return."""
         return min(self.returns)
+
+    @property
+    def max_return(self) -> float:
+        """Largest return."""
+        return max(self.returns)
 
     @property
     def solved_share(self) -> float | None:
