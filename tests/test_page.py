@@ -254,6 +254,12 @@ def test_chart_range_fits_the_data_and_labels_do_not_overlap(browser: Browser, o
                 assert abs(middle - level) >= 11 or left + width <= other or other + length <= left
 
 
+READINGS = """async ([lines, x, slack]) => {
+    const { readings } = await import("/static/content.js");
+    return readings(lines, x, null, slack).listed.map(({ label, value }) => [label, value]);
+}"""
+
+
 def test_axes_fit_single_points_logarithms_and_outcomes(browser: Browser, origin: str) -> None:
     mark = {"reward_threshold": 475, "environment": "CartPole-v1"}
     losses = {"id": "a", "x": [0, 50, 100], "y": [0, 0.5, 80]}
@@ -288,6 +294,13 @@ def test_axes_fit_single_points_logarithms_and_outcomes(browser: Browser, origin
         compared = content(page, "episodes.outcome", [*shares, shares[0] | {"id": "b"}], outcome="balanced")
         assert [(line["id"], line["y"]) for line in compared["strong"]] == [("a", [0, 0.75])]
 
+        ends = [{"label": label, "x": x, "y": [1, 2]} for label, x in {"short": [0, 50], "late": [20, 100]}.items()]
+        read = {x: dict(page.evaluate(READINGS, [ends, x, 2])) for x in (10, 30, 51, 60, None)}
+        assert read[10] == {"short": 1}  # lines without data at the cursor are not listed
+        assert read[60] == {"late": 2}
+        assert read[30].keys() == read[51].keys() == {"short", "late"}
+        assert read[None] == {"short": 2, "late": 2}
+
 
 def drag(page: Page, dx: float, dy: float) -> None:
     """Drag across the chart of the returns."""
@@ -311,6 +324,7 @@ def test_both_axes_zoom_with_mouse_and_keyboard(browser: Browser, origin: str) -
         charts = page.locator(".grid .chart:visible h3")
         expect(charts.first).to_have_text("Return")
         titles = charts.all_text_contents()
+        expect(page.locator(".nothing", has_text="loading")).to_have_count(0)  # also charts that are not in view
         assert titles[:3] == ["Return", "Outcomes over time", "Evaluation mean"]
         assert len(set(titles)) == len(titles)
         assert len([title for title in titles if "Loss" in title or "Epsilon" in title]) == 2

@@ -113,8 +113,17 @@ def test_table_shows_and_sorts_runs(browser: Browser, table: str) -> None:
         expect(names).to_have_text(ascending)
         expect(page.locator("#runs [aria-sort]")).to_have_count(1)
         wait_until(page, lambda: "sort=score" in page.url)
+        page.set_viewport_size({"width": 800, "height": 800})
         page.reload()
         expect(names).to_have_text(ascending)
+        page.locator("#runs tbody tr").first.hover()
+        heights = (
+            "rows => rows.slice(1, 4).map(row => row.clientHeight)"  # the first has no border, the last have errors
+        )
+        assert len(set(page.locator("#runs tbody tr").evaluate_all(heights))) == 1
+        expect(page.locator(f"{REWARD} .note")).to_have_text("sum of rewards per episode, mean of 5")
+        cut = "notes => notes.filter(note => note.scrollWidth > note.clientWidth).length"
+        assert page.locator(".chart .note").evaluate_all(cut) == 0
 
 
 def test_runs_keep_their_colors_when_others_are_selected(browser: Browser, table: str) -> None:
@@ -216,13 +225,24 @@ def test_twelve_and_two_hundred_runs_stay_distinct_and_usable(browser: Browser, 
                     assert (high + 0.05) / (low + 0.05) >= 3
 
 
-def test_error_in_the_page_is_shown(browser: Browser, table: str) -> None:
-    with visit(browser, table, ignore=["TypeError"]) as visited:
-        visited.page.route(
-            "**/api/runs",
-            lambda route: route.fulfill(
-                json={"root": "runs", "message": None, "runs": [{"id": "a", "state": "finished"}]}
-            ),
-        )
+def test_error_is_shown_where_it_occurs(browser: Browser, table: str) -> None:
+    with visit(browser, table, ignore=["Error"]) as visited:
         page = visited.open()
+        listed = page.evaluate("fetch('/api/runs').then(answer => answer.json())")
+        listed["runs"][0]["started"] = 1e300  # not a date
+        page.route("**/api/runs", lambda route: route.fulfill(json=listed))
+        page.route("**/api/series?*name=episodes.length*", lambda route: route.fulfill(json={"series": [0]}))
+        page.goto("about:blank")
+        visited.open(f"run={listed['runs'][0]['id']}")
+        expect(page.locator("#runs .broken")).to_have_text(re.compile("RangeError"))
+        expect(page.locator("#runs tbody tr")).to_have_count(6)
+        expect(page.locator("[id='chart-episodes.length'] .problem")).to_contain_text("flatMap")
+        expect(page.locator(LABELS)).to_have_count(1)
+        expect(page.locator(".grid .problem:visible")).to_have_count(1)
+        expect(page.locator("#problem")).to_be_hidden()
+
+        runs = {"root": "runs", "message": None, "runs": [{"id": "a", "state": "finished"}]}
+        page.route("**/api/runs", lambda route: route.fulfill(json=runs))
+        page.goto("about:blank")
+        visited.open()
         expect(page.locator("#problem")).to_contain_text("The page cannot show the runs: TypeError")

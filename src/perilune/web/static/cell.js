@@ -10,6 +10,7 @@ import { count, duration, number, percent, shortened, title, X_LABELS } from "./
 
 const LONGEST = 48; // characters of a name
 const MIN_PART = 1e-5; // of the whole range of y
+const SLACK = 0.01; // share of the x axis; the cursor reads a line that starts or ends this close to it
 
 let cells = 0;
 
@@ -17,8 +18,8 @@ let cells = 0;
  * Create the chart of the series ``name``. ``on`` contains the handlers ``zoom(name, {x, y})`` with new ranges (null: the
  * whole range), ``cursor(name, x)``, ``scale(name, scale)`` and ``outcome(label)``.
  *
- * Return ``element``; ``show(answer, model, smooth, view)``; ``view(view)``, which shows known data in another way; and
- * ``point(x)``, which moves the cursor. ``view`` contains ``by``, the x axis, ``x``, its range, and the last
+ * Return ``element``; ``show(answer, model, smooth, view)``; ``fail(message)``, which shows an error in this chart;
+ * ``view(view)``, which shows known data in another way; and ``point(x)``, which moves the cursor. ``view`` contains ``by``, the x axis, ``x``, its range, and the last
  * argument of ``chartContent``.
  */
 export function createCell(name, on) {
@@ -34,6 +35,7 @@ export function createCell(name, on) {
     keydown: keyed,
   });
   const nothing = el("p", { class: "nothing" }, "loading");
+  const problem = el("p", { class: "problem", role: "alert", hidden: true });
   const note = el("p", { class: "note" }, subtitle);
   const log = el(
     "button",
@@ -51,7 +53,7 @@ export function createCell(name, on) {
   const rest = el("span", { class: "rest" });
   const head = el("header", {}, el("h3", {}, heading), el("code", {}, name), note, actions);
   const foot = el("div", { class: "foot" }, where, list, rest);
-  const element = el("section", { class: "chart" }, head, el("div", { class: "stage" }, plot, nothing), axis, foot, description);
+  const element = el("section", { class: "chart" }, head, el("div", { class: "stage" }, problem, plot, nothing), axis, foot, description);
   element.id = `chart-${name}`;
 
   const chart = createChart(plot, {
@@ -69,7 +71,24 @@ export function createCell(name, on) {
   let announced = true; // whether the values at the cursor were announced to screen readers
   let pointer = null; // y of the pointer if it is on this chart
 
+  function fail(message) {
+    text(problem, message);
+    problem.hidden = message === "";
+    nothing.hidden ||= message !== "";
+  }
+
+  /** Draw the data. An error concerns only this chart. */
   function draw() {
+    fail("");
+    try {
+      drawAll();
+    } catch (error) {
+      console.error(error);
+      fail(`The page cannot draw this chart: ${error}. Please report this error.`);
+    }
+  }
+
+  function drawAll() {
     const { answer, model } = shown;
     content = chartContent(answer, view.x, model, view);
     chart.set(content);
@@ -125,7 +144,7 @@ export function createCell(name, on) {
 
   function read() {
     if (content === null) return;
-    const at = readings(content.strong, cursor, pointer, format());
+    const at = readings(content.strong, cursor, pointer, SLACK * (view.x[1] - view.x[0]), format());
     const place = () => (content.time ? duration(cursor) : number(Math.round(cursor)));
     text(where, cursor === null ? "latest" : `at ${place()}`);
     keep(list, [...at.listed.entries()], ([place]) => place, makeReading, (item, [, one]) =>
@@ -179,6 +198,7 @@ export function createCell(name, on) {
   return {
     element,
     name,
+    fail,
     show(answer, model, smooth, next) {
       shown = { answer, model, smooth };
       view = next;

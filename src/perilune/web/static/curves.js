@@ -1,4 +1,5 @@
-// The view of the learning curves: one chart per series. Only visible charts are requested and drawn.
+// The view of the learning curves: one chart per series. Visible charts are requested first. The others follow once, so
+// that they are there for print and screenshots, and again when they become visible.
 
 import { get } from "./api.js";
 import { createCell } from "./cell.js";
@@ -50,7 +51,7 @@ export function createCurves(host) {
   let ignored = []; // messages about selected runs that are not drawn
   let view = ""; // ranges of y, scales and so on
   let query = ""; // what the charts show: ids, smoothing and so on
-  const cells = []; // {cell, visible, stale, busy, next}
+  const cells = []; // {cell, visible, stale, busy, next, query}; the query of its data
   const seen = new IntersectionObserver(
     (entries) => {
       for (const entry of entries)
@@ -66,7 +67,7 @@ export function createCurves(host) {
     const sorted = [...FIRST.filter((name) => all.includes(name)), ...all.filter((name) => !FIRST.includes(name))];
     for (const name of sorted) {
       const cell = createCell(name, { zoom, cursor, scale, outcome: (label) => change({ outcome: label }) });
-      cells.push({ cell, visible: false, stale: true, busy: false, next: 0 });
+      cells.push({ cell, visible: false, stale: true, busy: false, next: 0, query: null });
       grid.append(cell.element);
       seen.observe(cell.element);
     }
@@ -122,7 +123,8 @@ export function createCurves(host) {
     clearTimeout(waiting);
     if (host.hidden || !model || !chosen().length) return;
     const now = performance.now();
-    const due = cells.filter((one) => one.visible && one.stale && !one.busy);
+    const due = cells.filter((one) => one.stale && !one.busy && !one.cell.element.hidden && (one.visible || one.query !== query));
+    due.sort((a, b) => b.visible - a.visible);
     for (const one of due.filter(({ next }) => next <= now)) {
       if (cells.filter(({ busy }) => busy).length >= MAX_REQUESTS) return;
       request(one);
@@ -135,8 +137,8 @@ export function createCurves(host) {
     const { name } = one.cell;
     const [from, to] = state[xOf(name)] ?? [null, null];
     const smooth = smoothing(name, windowOf(model));
-    Object.assign(one, { busy: true, stale: false });
     const [start, requested] = [performance.now(), query];
+    Object.assign(one, { busy: true, stale: false, query });
     try {
       const answer = await get("/api/series", {
         id: chosen(),
@@ -153,9 +155,8 @@ export function createCurves(host) {
         ignored = ignoredRuns(answer, model, state.bands);
         updateWarnings(warnings, model, ignored);
       }
-      tools.problem("");
     } catch (error) {
-      if (requested === query) tools.problem(error.message);
+      if (requested === query) one.cell.fail(error.message);
     }
     const took = performance.now() - start;
     Object.assign(one, {
@@ -182,11 +183,11 @@ export function createCurves(host) {
       model.runs.length ? "No run is selected. Select one in the table of runs to see its curves." : noRuns(model),
     );
     outcomes.update(model);
-    if (chosen().length === 0) tools.problem(""); // no request will clear it
     if (x !== state.x) for (const { cell } of cells) cell.point(null); // the cursor belongs to another x axis
     x = state.x;
     try {
       await (starting ??= start());
+      tools.problem("");
     } catch (error) {
       starting = null; // try again with the next update
       return tools.problem(error.message);
@@ -198,8 +199,7 @@ export function createCurves(host) {
     const sameLines = requested === query;
     query = requested;
     const sameView = JSON.stringify([state.y, state.scale, state.outcome]);
-    const redrawn = view === sameView ? (sameLines ? [] : cells.filter(({ visible }) => visible)) : cells;
-    for (const { cell } of redrawn) cell.view(viewOf(cell.name)); // redraw known data at once
+    if (!sameLines || view !== sameView) for (const { cell } of cells) cell.view(viewOf(cell.name)); // known data, at once
     view = sameView;
     if (!sameLines) refine();
     else if (changed === null || changed.some((id) => chosen().includes(id))) {

@@ -25,6 +25,20 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
+/**
+ * Call ``action``, which fills ``element``. If it fails, show the error in this element only. ``keep`` then makes a new
+ * element.
+ */
+export function confined(element, action) {
+  try {
+    action();
+  } catch (error) {
+    console.error(error);
+    element.itemKey = null;
+    element.replaceChildren(el("span", { class: "broken", title: "Please report this error." }, String(error)));
+  }
+}
+
 /** Set the text of an element if it differs, to avoid an unnecessary layout. */
 export function text(element, content) {
   if (element.textContent !== content) element.textContent = content;

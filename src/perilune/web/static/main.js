@@ -39,21 +39,34 @@ async function refresh() {
       problem = error.message;
     }
     $("loading").hidden ||= problem !== "";
-    setMessage("problem", problem);
+    report("server", problem);
     if (problem === "") show(now === null ? null : [...now]);
     await new Promise((resolve) => setTimeout(resolve, PAUSE));
   }
   reading = false;
 }
 
-/** Update the page after the runs ``ids`` changed (null: any run; empty: only the selection changed). */
-function show(ids) {
+const problems = new Map(); // part of the page -> message
+
+function report(part, message) {
+  problems.set(part, message);
+  setMessage("problem", [...problems.values()].filter(Boolean).join(" "));
+}
+
+/** Draw a part of the page. If that fails, report it and leave the other parts as they are. */
+async function attempt(part, action) {
   try {
-    draw(ids);
+    await action();
+    report(part, "");
   } catch (error) {
     console.error(error);
-    setMessage("problem", `The page cannot show the runs: ${error}. Please report this error.`);
+    report(part, `The page cannot show the ${part}: ${error}. Please report this error.`);
   }
+}
+
+/** Update the page after the runs ``ids`` changed (null: any run; empty: only the selection changed). */
+function show(ids) {
+  attempt("page", () => draw(ids));
 }
 
 function draw(ids) {
@@ -68,7 +81,7 @@ function draw(ids) {
   }
   const banded = state.bands ? model.groupsOfSeeds(chosen()) : new Set();
   assign(model.runs, chosen(), banded);
-  table(model);
+  attempt("runs", () => table(model));
   for (const button of $("views").children) {
     const current = button.dataset.view === state.view;
     if (current) button.setAttribute("aria-current", "page");
@@ -76,7 +89,7 @@ function draw(ids) {
   }
   for (const name of Object.keys(views)) $(name).hidden = name !== state.view;
   document.title = `${TITLES[state.view]} – ${model.root} – Perilune`;
-  views[state.view](model, ids);
+  attempt(TITLES[state.view].toLowerCase(), () => views[state.view](model, ids));
 }
 
 /** Return a message about selected runs that do not exist. ``there`` are the ids of the other selected runs. */

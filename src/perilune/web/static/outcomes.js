@@ -1,6 +1,6 @@
 // The outcomes of training episodes: for each run, one bar per outcome, in the order that the environment defines.
 
-import { el } from "./dom.js";
+import { confined, el } from "./dom.js";
 import { slot, swatch } from "./palette.js";
 import { chosen } from "./state.js";
 import { number } from "./text.js";
@@ -32,13 +32,15 @@ export function createOutcomes() {
 }
 
 function table({ id, outcomes }, label) {
-  const all = outcomes.reduce((sum, [, many]) => sum + many, 0);
-  return el(
-    "table",
-    {},
-    el("caption", { title: id }, swatch(slot(id)), el("span", { class: "name" }, label)),
-    el("tbody", {}, ...outcomes.map(([label, many]) => row(label, many, all))),
-  );
+  const element = el("table", {});
+  confined(element, () => {
+    const all = outcomes.reduce((sum, [, many]) => sum + many, 0);
+    element.append(
+      el("caption", { title: id }, swatch(slot(id)), el("span", { class: "name" }, label)),
+      el("tbody", {}, ...outcomes.map(([label, many]) => row(label, many, all))),
+    );
+  });
+  return element;
 }
 
 function row(label, many, all) {

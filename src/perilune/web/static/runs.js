@@ -1,7 +1,7 @@
 // The table of runs: their state and results, the settings that differ between them, and the selection.
 
 import { columnsOf, describe, sorted } from "./columns.js";
-import { el, keep, text } from "./dom.js";
+import { confined, el, keep, text } from "./dom.js";
 import { EMPTY } from "./model.js";
 import { paint, placeOf, swatch } from "./palette.js";
 import { change, chosen, state } from "./state.js";
@@ -62,7 +62,7 @@ export function createRuns(host) {
     const rows = sorted(runs, columns, model);
     keep(body, rows, ({ id }) => id, () => el("tr", {}), (row, run) => {
       row.classList.toggle("chosen", isChosen(run.id));
-      const update = (cell, column) => updateCell(cell, column, run, model);
+      const update = (cell, column) => confined(cell, () => updateCell(cell, column, run, model));
       keep(row, columns, key, (column) => makeCell(column, run), update);
     });
     if (focused !== document.activeElement && host.contains(focused)) focused.focus(); // its row has moved

@@ -2,7 +2,7 @@
 // recommended settings are marked.
 
 import { get } from "./api.js";
-import { el, text } from "./dom.js";
+import { confined, el, text } from "./dom.js";
 import { noRuns } from "./model.js";
 import { slot, swatch } from "./palette.js";
 import { change, chosen, state } from "./state.js";
@@ -110,14 +110,14 @@ function lines(columns) {
   return rows.sort((a, b) => b.differs - a.differs || order.indexOf(a.section) - order.indexOf(b.section));
 }
 
-/** Return a value as ``key``, to compare it, and as ``content``, and how it differs from the recommended settings. */
+/** Return a value as ``key``, to compare it, and how to show it, and how it differs from the recommended settings. */
 function cellOf(path, { values, recommended }) {
-  if (!values.has(path)) return { key: "", content: "not set", absent: true, changed: "" };
+  if (!values.has(path)) return { key: "", content: () => "not set", absent: true, changed: "" };
   const value = values.get(path);
   const key = JSON.stringify(value);
-  const content = path === "made" && typeof value === "string" ? inWords(value) : withUnit(value, path);
   const differs = recommended.has(path) && JSON.stringify(recommended.get(path)) !== key;
-  return { key, content, changed: differs ? `recommended: ${withUnit(recommended.get(path), path)}` : "" };
+  const changed = differs ? `recommended: ${withUnit(recommended.get(path), path)}` : "";
+  return { key, content: () => withUnit(value, path), changed };
 }
 
 function draw(table, runs, rows) {
@@ -152,9 +152,13 @@ function draw(table, runs, rows) {
 }
 
 function makeCell({ key, content, absent, changed }, row) {
-  const value = el("span", { class: absent ? "note" : "value", title: content }, content);
-  const mark = changed ? el("b", { class: "changed", title: changed }, "changed") : null;
-  return el("td", { class: key === row.cells[0].key ? "" : "other" }, value, mark); // differs from the first run
+  const cell = el("td", { class: key === row.cells[0].key ? "" : "other" }); // differs from the first run
+  confined(cell, () => {
+    const value = el("span", { class: absent ? "note" : "value", title: content() }, content());
+    if (changed) cell.append(value, el("b", { class: "changed", title: changed }, "changed"));
+    else cell.append(value);
+  });
+  return cell;
 }
 
 /** Split a path so that a line may break after each part. */

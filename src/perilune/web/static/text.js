@@ -1,5 +1,6 @@
 // Format numbers and names as text.
 
+const DIGITS = new Intl.NumberFormat("en", { maximumSignificantDigits: 6 });
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 /** Format a number in a few characters: 12,345, 312.4, 0.0123 or 2.1e-6. Return an en dash if it is unknown. */
@@ -21,12 +22,13 @@ export function number(value) {
   return digits.replace(/^-/, "−");
 }
 
-/** Format a number with a unit: 20k or 1.5M. ``precision`` is the number of digits from 10,000 on. */
+/** Format a number with a unit: 2,500, 20k or 1.5M. ``precision`` is the number of digits from 10,000 on. */
 export function brief(value, precision = 4) {
   const size = Math.abs(value);
   const [unit, letter] = size >= 1e6 ? [1e6, "M"] : size >= 1e4 ? [1e3, "k"] : [1, ""];
   const scaled = Number((value / unit).toPrecision(size >= 1e4 ? precision : 6));
-  return (size > 0 && size < 1e-3 ? Number(value.toPrecision(3)).toExponential() : String(scaled)).replace(/^-/, "−") + letter;
+  const digits = size > 0 && size < 1e-3 ? Number(value.toPrecision(3)).toExponential() : DIGITS.format(scaled);
+  return digits.replace(/^-/, "−") + letter;
 }
 
 /** Format a count with its noun: "1 run" or "3 runs". */

@@ -1,7 +1,7 @@
 // The view of the videos: a strip of all recorded videos, and the player.
 
 import { get, videoUrl } from "./api.js";
-import { el, keep, text } from "./dom.js";
+import { confined, el, keep, text } from "./dom.js";
 import { noRuns } from "./model.js";
 import { createPlayer } from "./player.js";
 import { change, chosen, state } from "./state.js";
@@ -34,16 +34,7 @@ export function createVideos(host) {
       videos,
       (video) => `${source}/${video.name}`,
       makeItem,
-      (item, video) => {
-        const { button, picture, title, result } = item.parts;
-        if (video === current) button.setAttribute("aria-current", "true");
-        else button.removeAttribute("aria-current");
-        text(title, video.title);
-        const facts = [video.outcome, video.reward === null ? null : number(Math.round(video.reward))].filter(Boolean);
-        text(result, facts.join(", ") || (video.env_steps === null ? "" : `after ${brief(video.env_steps)} steps`));
-        item.classList.toggle("new", !old.has(`${source}/${video.name}`));
-        thumbnails.request(picture, videoUrl(source, video.name), video.bytes);
-      },
+      (item, video) => confined(item, () => updateItem(item, video, video === current)),
     );
     strip.hidden = videos.length === 0;
     empty.hidden = videos.length > 0;
@@ -86,6 +77,17 @@ export function createVideos(host) {
     return item;
   }
 
+  function updateItem(item, video, current) {
+    const { button, picture, title, result } = item.parts;
+    if (current) button.setAttribute("aria-current", "true");
+    else button.removeAttribute("aria-current");
+    text(title, video.title);
+    const facts = [video.outcome, video.reward === null ? null : number(Math.round(video.reward))].filter(Boolean);
+    text(result, facts.join(", ") || (video.env_steps === null ? "" : `after ${brief(video.env_steps)} steps`));
+    item.classList.toggle("new", !old.has(`${source}/${video.name}`));
+    thumbnails.request(picture, videoUrl(source, video.name), video.bytes);
+  }
+
   async function show(video) {
     const now = video === null ? null : `${source}/${video.name}/${video.bytes}`;
     if (now === shown) return;
@@ -99,7 +101,13 @@ export function createVideos(host) {
         setProblem(error.message);
       }
     }
-    if (now === shown) player.show(videoUrl(source, video.name), video, telemetry);
+    if (now !== shown) return;
+    try {
+      player.show(videoUrl(source, video.name), video, telemetry);
+    } catch (error) {
+      console.error(error);
+      setProblem(`The page cannot show this video: ${error}. Please report this error.`);
+    }
   }
 
   function setProblem(message) {
