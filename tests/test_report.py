@@ -10,7 +10,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -24,6 +24,7 @@ from html_reader import Html
 from perilune import DQN, cli
 from perilune._utils import statistics
 from perilune._utils.statistics import Estimate
+from perilune.envs.known import presets
 from perilune.errors import DivergenceError, MissingDependencyError
 from perilune.runs import failure, logs
 from perilune.runs.scores import score as bench_score
@@ -444,9 +445,19 @@ def test_damaged_run_among_many_is_reported(run: Path, tmp_path: Path, capsys: A
     assert not (tmp_path / "none").exists()
 
 
-def test_only_the_first_four_runs_have_maps(run: Path, tmp_path: Path) -> None:
+def test_report_of_five_runs_has_four_maps_and_no_settings_that_follow_from_the_budget(
+    run: Path, tmp_path: Path
+) -> None:
     runs = [run, *(Path(shutil.copytree(run, tmp_path / name)) for name in "bcde")]
-    assert "This report has maps of the first 4 runs only, not of e." in written(runs, tmp_path / "report.html").words
+    train = json.loads((run / "config.json").read_text())["train"]
+    for number, one in enumerate(runs, 1):
+        agent, _ = presets.resolve("CartPole-v1", "recommended", {}, {"steps": 1_000 * number})
+        rewrite_config(one, agent=asdict(agent), train=train | {"steps": 1_000 * number, "episodes": None})
+    found = written(runs, tmp_path / "report.html")
+    assert "This report has maps of the first 4 runs only, not of e." in found.words
+    assert found.row("steps") == ["1000", "2000", "3000", "4000", "5000"]
+    assert not [row for row in found.rows if row and row[0] == "learning_rate_decay_steps"]
+    assert "learning_rate_decay_stepsscaled to the budget" in found.words
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -112,12 +112,13 @@ def test_served_summary_and_settings_match_the_run(client: Client, root: Path, t
     assert sum(count for _, count in summary["outcomes"]) == summary["videos"] == 4
     host = json.loads((root / "group/one/host.json").read_text())
     found = client.json("/api/run", id="group/one")
-    recommended = found.pop("recommended")
+    recommended, derived = found.pop("recommended"), found.pop("derived")
     assert found == {"id": "group/one", "config": run.config, "host": host}
     budget = {name: run.config["train"][name] for name in ("steps", "episodes")}
     expected, training = presets.resolve("CartPole-v1", "recommended", {}, budget)
     assert recommended["agent"]["learning_rate_decay_steps"] == expected.learning_rate_decay_steps
     assert recommended["train"]["eval_every"] == training.eval_every
+    assert derived == []  # the budget of the run is in episodes
 
 
 def test_served_series_match_the_logs(client: Client, tiny_run: TinyRun) -> None:
@@ -194,6 +195,27 @@ def test_summary_has_scores_speed_estimate_and_settings_that_differ(client: Clie
         "seed": 5, "agent.gamma": 0.5,
     }  # fmt: skip
     assert "agent.n_step" not in runs["two"]["settings"]  # differs only from a run of another environment
+
+
+def test_settings_that_follow_from_the_budget_do_not_differ(client: Client, root: Path) -> None:
+    config = json.loads((root / "group/one/config.json").read_text())
+
+    def trained(name: str, steps: int, **agent: Any) -> None:
+        found, train = presets.resolve("CartPole-v1", "recommended", agent, {"steps": steps})
+        budget = {"steps": train.steps, "episodes": None}
+        copy_with(root, name, environment="CartPole-v1", agent=asdict(found), train=config["train"] | budget)
+
+    (root / "group/one/config.json").write_text(json.dumps(config | {"environment": "Acrobot-v1"}))
+    trained("whole", 40_000)
+    trained("half", 20_000)
+    runs = client.runs()
+    assert runs["half"]["settings"] == {"train.steps": 20_000}
+    trained("own", 20_000, epsilon_decay_steps=77)
+    runs = client.runs()
+    assert runs["own"]["settings"] == {"agent.epsilon_decay_steps": 77, "train.steps": 20_000}
+    assert (runs["half"]["derived"], runs["own"]["derived"]) == (["agent.epsilon_decay_steps"], [])
+    names = ["agent.epsilon_decay_steps", "agent.learning_rate_decay_steps", "agent.priority_beta_steps"]
+    assert client.json("/api/run", id="half")["derived"] == names
 
 
 def test_runs_that_differ_only_in_the_seed_form_a_band(client: Client, root: Path) -> None:

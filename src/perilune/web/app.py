@@ -148,7 +148,10 @@ class Api:
         """Return a summary of every run."""
         found = self._watcher.poll().values()
         settings = differences(found)
-        runs = [run.summary() | {"settings": settings[run.id]} for run in found]
+        runs = [
+            run.summary() | {"settings": settings[run.id], "derived": sorted(run.derived & settings[run.id].keys())}
+            for run in found
+        ]
         return JsonResponse(
             {"root": printable(str(self._watcher.root)), "message": self._watcher.message, "runs": runs}
         )

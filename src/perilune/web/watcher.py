@@ -48,6 +48,7 @@ class WatchedRun:
         started: Time in nanoseconds when config.json was last written, at the start or at a resumption.
         config: Content of config.json; {} if it cannot be read.
         settings: The seed and the settings of the agent and of training, as JSON, by name.
+        derived: The names of settings that follow from the budget.
         group: A string that is equal for runs that differ only in the seed.
     """
 
@@ -56,6 +57,7 @@ class WatchedRun:
         self.version = self.started = 0
         self.config: dict[str, Any] = {}
         self.settings: dict[str, bytes] = {}
+        self.derived: set[str] = set()
         self.group = ""
         self._config_error: str | None = None
         self._logs = {log: LogReader(directory / layout.FILES[kind], kind) for log, kind in LOGS.items()}
@@ -89,12 +91,19 @@ class WatchedRun:
         return table
 
     def files(self) -> dict[str, object]:
-        """Return config.json, host.json and the recommended settings. A file that cannot be read is null."""
+        """Return config.json, host.json, and the recommended and derived settings. An unreadable file is null."""
         try:
             host = files.read_json(self.directory / "host.json")
         except PeriluneError:
             host = None
-        return {"id": self.id, "config": self.config or None, "host": host, "recommended": _recommended(self.config)}
+        recommended, derived = _recommended(self.config), sorted(self.derived)
+        return {
+            "id": self.id,
+            "config": self.config or None,
+            "host": host,
+            "recommended": recommended,
+            "derived": derived,
+        }
 
     def summary(self) -> dict[str, object]:
         """Return the run's entry for the list of runs. ``progress`` is the used share of the budget."""
@@ -171,18 +180,23 @@ class WatchedRun:
             self.config, self.group, self._config_error = {}, f"unreadable {self.id}", str(error)
         settings = {f"{part}.{name}": value for part in PARTS for name, value in self.config.get(part, {}).items()}
         seed = {"seed": self.config["seed"]} if self.config else {}
+        self.derived = _derived(self.config)
         self.settings = {name: msgspec.json.encode(value) for name, value in (seed | settings).items()}
 
 
 def differences(runs: Collection[WatchedRun]) -> dict[str, dict[str, msgspec.Raw]]:
-    """Return, by run, the values of the settings that differ between runs of the same environment."""
+    """Return, by run, the values of the settings that differ between runs of the same environment.
+
+    A setting that follows from the budget in all of these runs does not differ.
+    """
     members: dict[str, list[WatchedRun]] = {}
     for run in runs:
         members.setdefault(str(run.config.get("environment")), []).append(run)
     names: dict[str, None] = {}
     for same in members.values():
-        shared = set.intersection(*(set(run.settings.items()) for run in same))
-        names |= {name: None for run in same for name, value in run.settings.items() if (name, value) not in shared}
+        known = [{name: name not in run.derived and value for name, value in run.settings.items()} for run in same]
+        equal = set.intersection(*(set(settings.items()) for settings in known))
+        names |= {name: None for settings in known for name, value in settings.items() if (name, value) not in equal}
     shown = list(names)[:MAX_SETTINGS]
     return {run.id: {name: msgspec.Raw(run.settings[name]) for name in shown if name in run.settings} for run in runs}
 
@@ -196,6 +210,15 @@ def _recommended(config: dict[str, Any]) -> dict[str, object] | None:
     except (PeriluneError, KeyError, TypeError):
         return None
     return {"agent": agent, "train": train}
+
+
+def _derived(config: dict[str, Any]) -> set[str]:
+    """Return the names of the settings of a run that follow from its budget."""
+    try:
+        found = presets.derived(config["environment"], config["agent"], config["train"]["steps"])
+    except (PeriluneError, KeyError, TypeError, AttributeError, OverflowError):
+        return set()
+    return {f"agent.{name}" for name in found}
 
 
 def _remaining(seconds: float, env_steps: float, start_steps: int, progress: float | None) -> float | None:

@@ -90,6 +90,22 @@ def for_budget(config: DQNConfig, base: Preset, steps: int | None, given: Collec
     return replace(config, **scaled)
 
 
+def derived(environment: str, agent: Mapping[str, Any], steps: int | None) -> set[str]:
+    """Return the names of settings that follow from the budget of a run.
+
+    These are the schedules with the value to which the preset of the environment, or one for any environment, scales
+    them.
+
+    Args:
+        environment: ID of the environment.
+        agent: settings of the agent.
+        steps: the budget in environment steps, or None.
+    """
+    bases = [] if steps is None else [preset(environment), *_GENERAL.values()]
+    scaled = [vars(for_budget(base.agent, base, steps)) for base in bases]
+    return {name for name in (*SCALED, "epsilon_decay_steps") for one in scaled if agent.get(name) == one[name]}
+
+
 def resolve(
     environment: str, name: str | None, agent: Mapping[str, Any], train: Mapping[str, Any]
 ) -> tuple[DQNConfig, TrainConfig]:

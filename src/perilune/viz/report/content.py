@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from perilune import envs
-from perilune.envs.known.presets import preset
+from perilune.envs.known import presets
+from perilune.envs.known.presets import for_budget, preset
 from perilune.errors import ConfigError, PeriluneError
 from perilune.runs import files
 from perilune.runs.logs import Run
@@ -144,13 +145,25 @@ def _maps(runs: Sequence[Run], say: Callable[[str], object], missing: list[str])
 
 
 def _settings(runs: Sequence[Run]) -> tuple[Table, list[tuple[str, str]]]:
-    """Return a table of the settings that differ between the runs or from the preset, and a list of the others."""
+    """Return a table of the settings that differ between the runs or from the preset, and a list of the others.
+
+    Settings that follow from the budget do not differ.
+    """
     columns = [run.config.get("agent", {}) | run.config.get("train", {}) | {"seed": run.config["seed"]} for run in runs]
     head = ["Setting", *(run.directory.name for run in runs)]
     if len(runs) == 1:
         default = preset(runs[0].config["environment"])
-        columns.append(asdict(default.agent) | asdict(default.train) | {"seed": runs[0].config["seed"]})
+        agent = for_budget(default.agent, default, columns[0].get("steps"))
+        columns.append(asdict(agent) | asdict(default.train) | {"seed": runs[0].config["seed"]})
         head.append("preset")
+    else:
+        derived = (
+            presets.derived(run.config["environment"], run.config.get("agent", {}), column.get("steps"))
+            for run, column in zip(runs, columns, strict=True)
+        )
+        for name in set.intersection(*derived):
+            if len({column[name] for column in columns}) > 1:
+                columns = [column | {name: "scaled to the budget"} for column in columns]
     rows = [
         [name, *(_plain(column[name]) if name in column else "" for column in columns)]
         for name in dict.fromkeys(name for column in columns for name in column)

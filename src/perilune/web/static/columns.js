@@ -64,15 +64,18 @@ export function columnsOf(runs, model) {
   return { columns: [...fixed, ...settings], hidden: names.length - settings.length };
 }
 
-/** Return the names of the settings that differ between listed runs of the same environment. */
+/**
+ * Return the names of the settings that differ between listed runs of the same environment. Settings that follow from the
+ * budget do not differ.
+ */
 function differing(runs) {
   const known = new Map(); // environment and name -> value as text
   const names = new Set();
-  for (const { environment, state, settings } of runs) {
+  for (const { environment, state, settings, derived } of runs) {
     if (state === "unreadable") continue;
     for (const [name, value] of Object.entries(settings)) {
       const key = `${environment}\n${name}`;
-      const now = JSON.stringify(value);
+      const now = derived.includes(name) ? "derived" : JSON.stringify(value);
       if (known.has(key) && known.get(key) !== now) names.add(name);
       known.set(key, now);
     }

@@ -7,9 +7,10 @@ import { noRuns } from "./model.js";
 import { slot, swatch } from "./palette.js";
 import { change, chosen, state } from "./state.js";
 import { number } from "./text.js";
-import { inWords, withUnit } from "./values.js";
+import { withUnit } from "./values.js";
 
 const MAX_REQUESTS = 4; // at the same time
+const HIDDEN = new Set(["format", "made"]); // for Perilune itself
 const SECTIONS = { agent: "Agent", train: "Training", host: "Machine and versions" }; // all other settings belong to "Run"
 
 /** Create the view in ``host`` and return ``update(model, changed)``. */
@@ -76,10 +77,11 @@ async function readAll(ids, known) {
   async function work() {
     for (let id = missing.shift(); id !== undefined; id = missing.shift()) {
       try {
-        const { config, host, recommended } = await get("/api/run", { id });
+        const { config, host, recommended, derived } = await get("/api/run", { id });
         known.set(id, {
           values: new Map([...flat(config ?? {}), ...flat({ host: host ?? {} })]),
           recommended: new Map(flat(recommended ?? {})),
+          derived: new Set(derived),
         });
       } catch (error) {
         failures.push(error);
@@ -99,7 +101,7 @@ function* flat(value, path = []) {
 
 /** Return one row {section, path, cells, differs} per setting. Settings that differ come first. */
 function lines(columns) {
-  const paths = [...new Set(columns.flatMap(({ values }) => [...values.keys()]))].filter((path) => path !== "format");
+  const paths = [...new Set(columns.flatMap(({ values }) => [...values.keys()]))].filter((path) => !HIDDEN.has(path));
   const rows = paths.map((path) => {
     const [first, ...rest] = path.split(".");
     const section = rest.length > 0 && first in SECTIONS ? SECTIONS[first] : "Run";
@@ -111,11 +113,11 @@ function lines(columns) {
 }
 
 /** Return a value as ``key``, to compare it, and how to show it, and how it differs from the recommended settings. */
-function cellOf(path, { values, recommended }) {
+function cellOf(path, { values, recommended, derived }) {
   if (!values.has(path)) return { key: "", content: () => "not set", absent: true, changed: "" };
   const value = values.get(path);
-  const key = JSON.stringify(value);
-  const differs = recommended.has(path) && JSON.stringify(recommended.get(path)) !== key;
+  const key = derived.has(path) ? "derived" : JSON.stringify(value);
+  const differs = recommended.has(path) && JSON.stringify(recommended.get(path)) !== JSON.stringify(value);
   const changed = differs ? `recommended: ${withUnit(recommended.get(path), path)}` : "";
   return { key, content: () => withUnit(value, path), changed };
 }

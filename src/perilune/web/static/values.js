@@ -49,21 +49,3 @@ function exact(value) {
         : value.toExponential();
   return digits.replace("e+", "e").replace(/^-/, MINUS);
 }
-
-/** Return the description of how an environment was made, which config.json stores as Python code, in words. */
-export function inWords(made) {
-  return made
-    .replace(/ ?\{\}/g, ",")
-    .replace(/ ?\{/g, " (")
-    .replace(/\}/g, "),")
-    .replace(/'([^']*)'/g, "$1")
-    .replace(/\bTrue\b/g, "yes")
-    .replace(/\bFalse\b/g, "no")
-    .replace(/\bNone\b/g, "none")
-    .replace(/\bDiscrete\((\d+)\)/g, "$1 choices")
-    .replace(/\bBox\((.*?), \((.*?)\), (\w+)\)/g, (_, range, shape, kind) => {
-      const size = shape.split(/,\s*/).filter(Boolean).join(" × ");
-      return `${size} values (${kind}) from ${range.replace(", ", " to ").replace(/[[\]]/g, "")},`;
-    })
-    .replace(/,$/, "");
-}
