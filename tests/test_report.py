@@ -233,6 +233,17 @@ def test_score_of_few_episodes_has_no_interval() -> None:
     assert scoring.interval(np.mean, [500.0] * 10, scoring.MIN_EPISODES) == Estimate(500.0, 500.0, 500.0)
 
 
+def test_score_over_two_seeds_has_no_interval() -> None:
+    runs = [
+        scoring.RunScores(
+            made_up_run([], seed=seed), [scoring.WeightsScore("best", Estimate(10.0 * seed, np.nan, np.nan), 100)]
+        )
+        for seed in (1, 2, 3)
+    ]
+    (two,), (three,) = scoring.over_seeds(runs[:2]), scoring.over_seeds(runs)
+    assert (two.returns, two.are_few, three.are_few) == ([10.0, 20.0], True, False)
+
+
 def test_without_scipy_means_have_no_intervals(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy", None)
     found = written([run], tmp_path / "report.html", EPISODES)

@@ -180,11 +180,20 @@ def test_probability_of_improvement_is_one_if_certain_and_half_if_tied(by: float
     assert (found.margin.low > 0) == (found.improvement.low == 1) == bool(by)
 
 
-def test_single_seed_has_no_interval() -> None:
-    found = results.compare(RESULT, replace(RESULT, scores=SCORES[:1]), rng())
-    assert [summary.seeds for summary in found.summaries] == [5, 1]
+def test_one_and_two_seeds_are_listed_without_statistics() -> None:
+    two = replace(RESULT, scores=SCORES[:2])
+    found = results.compare(RESULT, two, rng())
+    assert [summary.seeds for summary in found.summaries] == [5, 2]
     assert results.plain(found)["final"]["margin"]["low"] is None
-    assert "| 210.0 |" in results.comparison_table(found, "a", "b")
+    warning, _, header, _, final, *_ = results.comparison_table(found, "a", "b").splitlines()
+    assert warning.startswith("2 seeds per side cannot show which side is better")
+    assert header == "| LunarLander-v3 | A: a (5 seeds) | B: b (2 seeds) |"
+    assert final == "| final, each seed | 210.0, 100.0, 200.0, 240.0, -50.0 | 210.0, 100.0 |"
+    final, best, *_ = results.describe(two, summarize(two, rng())).splitlines()
+    assert (final, best) == ("- final: 210.0, 100.0, 1 of 2 solved", "- best: 250.0, 220.0, 2 of 2 solved")
+    for seeds, has_interval in ((1, False), (2, False), (3, True)):
+        learner = band("x", [curve((100, float(y))) for y in range(seeds)], rng())
+        assert ("interval" in bands("x", [learner], None).figure.axes[0].get_title(loc="left")) == has_interval
 
 
 def test_results_of_different_environments_are_refused() -> None:

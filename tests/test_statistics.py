@@ -83,20 +83,20 @@ def test_interval_matches_bootstrap_loop(statistic: Callable[..., Any], samples:
 
 
 def test_bootstrap_resamples_within_strata() -> None:
-    # Resampling all scores together could draw 7 or 9 of the 8 zeros, and the mean would vary.
-    found = estimate(lambda *strata: np.concatenate(strata, -1).mean(-1), [[0.0] * 8, [1.0] * 2], rng())
-    assert found == Estimate(0.2, 0.2, 0.2)
+    # Resampling all scores together could draw 8 or 10 of the 9 zeros, and the mean would vary.
+    found = estimate(lambda *strata: np.concatenate(strata, -1).mean(-1), [[0.0] * 9, [1.0] * 3], rng())
+    assert found == Estimate(0.25, 0.25, 0.25)
 
 
-def test_one_seed_has_a_value_and_no_interval() -> None:
-    found = estimate(margin, [[3.0], [1.0, 2.0]], rng())
+def test_two_seeds_have_a_value_and_no_interval() -> None:
+    found = estimate(margin, [[3.0, 4.0], [1.0, 2.0, 3.0]], rng())
     assert found.value == 1.5
     assert np.isnan([found.low, found.high]).all()
 
 
 def test_bootstrap_resamples_whole_curves() -> None:
-    # Two seeds whose curves cross: at each position the mean of both is 0, and a resample of one of them is +-1.
-    curves = np.array([[1.0, -1.0], [-1.0, 1.0]])  # [positions, seeds]
+    # Two equal pairs of seeds whose curves cross: at each position the mean is 0, and a resample of one pair is +-1.
+    curves = np.array([[1.0, -1.0, 1.0, -1.0], [-1.0, 1.0, -1.0, 1.0]])  # [positions, seeds]
     found = estimate(interquartile_mean, [curves], rng())
     assert (found.value.tolist(), found.low.tolist(), found.high.tolist()) == ([0, 0], [-1, -1], [1, 1])
     # The sum over positions is 0 in every resample, because all positions draw the same seeds.

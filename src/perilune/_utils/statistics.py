@@ -17,13 +17,14 @@ from perilune._utils.arrays import Array
 from perilune._utils.extras import missing
 
 CONFIDENCE = 0.95
+LEAST_SEEDS = 3  # with fewer, no interval is computed: equal algorithms often differ in every seed
 RESAMPLES = 10_000
 BATCH = 100  # resamples per batch, to limit memory
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic over seeds and its 95 % interval, as numbers or arrays. With one seed, the interval is NaN."""
+    """A statistic over seeds and its 95 % interval, as numbers or arrays. With too few seeds, the interval is NaN."""
 
     value: Any
     low: Any
@@ -69,6 +70,7 @@ def estimate(statistic: Callable[..., Any], samples: Sequence[Any], generator: n
     """Return ``statistic(*samples)`` with its stratified percentile bootstrap interval.
 
     Each sample is a stratum, such as the seeds of one environment. Resampling (with replacement) stays within strata.
+    If a stratum has fewer than ``LEAST_SEEDS`` scores, the interval is NaN.
 
     Args:
         statistic: function of the samples that reduces their last axis.
@@ -77,7 +79,7 @@ def estimate(statistic: Callable[..., Any], samples: Sequence[Any], generator: n
     """
     strata = [np.asarray(sample, np.float64) for sample in samples]
     value = statistic(*strata)
-    if min(stratum.shape[-1] for stratum in strata) < 2:
+    if min(stratum.shape[-1] for stratum in strata) < LEAST_SEEDS:
         return Estimate(value, value * np.nan, value * np.nan)
 
     def resampled(*samples: Any, axis: int) -> Any:  # SciPy passes the last axis

@@ -14,7 +14,14 @@ import msgspec
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune._utils.statistics import Estimate, estimate, interquartile_mean, margin, probability_of_improvement
+from perilune._utils.statistics import (
+    LEAST_SEEDS,
+    Estimate,
+    estimate,
+    interquartile_mean,
+    margin,
+    probability_of_improvement,
+)
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.runs import files
 from perilune.runs.files import read_json
@@ -28,7 +35,6 @@ JSON_FILE, CSV_FILE = "scores.json", "scores.csv"
 NOTHING = "nothing"  # stands for a setting that one side lacks
 LARGEST = 2**26  # bytes of scores.json
 FEW = 5  # with fewer seeds, intervals are too narrow
-LEAST = 3  # with fewer seeds, equal algorithms often differ in every seed
 MOST_LISTED = 12  # differing settings in a comparison
 
 
@@ -49,7 +55,7 @@ class Spread:
     """Distribution of the greedy returns of one checkpoint over the seeds."""
 
     iqm: float
-    """Interquartile mean, with the 95 % interval from ``low`` to ``high``."""
+    """Interquartile mean, with the 95 % interval from ``low`` to ``high``, which are NaN if there are too few seeds."""
     low: float
     high: float
     median: float
@@ -80,6 +86,8 @@ class Summary:
 class Difference:
     """Comparison of A and B by the returns of one checkpoint (final or best) of every seed."""
 
+    returns: tuple[list[float], list[float]]
+    """Mean return of every seed of A and of B."""
     a: Estimate
     """Interquartile mean (IQM) of A."""
     b: Estimate
@@ -145,6 +153,7 @@ def compare(a: Result, b: Result, generator: np.random.Generator) -> Comparison:
     def difference(checkpoint: str) -> Difference:
         x, y = ([getattr(score, checkpoint) for score in result.scores] for result in (a, b))
         return Difference(
+            returns=(x, y),
             a=estimate(interquartile_mean, [x], generator),
             b=estimate(interquartile_mean, [y], generator),
             margin=estimate(margin, [x, y], generator),
@@ -161,7 +170,7 @@ def compare(a: Result, b: Result, generator: np.random.Generator) -> Comparison:
 
 
 def to_json(result: Result, summary: Summary) -> dict[str, Any]:
-    """Return the content of scores.json. Non-finite numbers become None, such as the interval of a single seed."""
+    """Return the content of scores.json. Non-finite numbers become None, such as the interval of two seeds."""
     failures = [{"seed": seed, "reason": reason} for seed, reason in result.failures.items()]
     content = {"format": FORMAT, "episodes": SCORE_EPISODES, "summary": summary, **vars(result), "failures": failures}
     order = ("format", "environment", "reward_threshold", "episodes", "settings", "scores", "failures", "summary")
@@ -241,12 +250,12 @@ def describe(result: Result, summary: Summary) -> str:
     lines = []
     for name, spread in (("final", summary.final), ("best", summary.best)):
         iqm = format_estimate(Estimate(spread.iqm, spread.low, spread.high), 1)
+        words = f"IQM {iqm}, median {spread.median:.1f}, worst {spread.worst:.1f} (seed {spread.worst_seed})"
+        if summary.seeds < LEAST_SEEDS:
+            words = each_seed([getattr(score, name) for score in result.scores])
         share = spread.solved_share
         solved = "" if share is None else f", {share * summary.seeds:.0f} of {summary.seeds} solved"
-        lines.append(
-            f"- {name}: IQM {iqm}, median {spread.median:.1f}, worst {spread.worst:.1f} "
-            f"(seed {spread.worst_seed}){solved}"
-        )
+        lines.append(f"- {name}: {words}{solved}")
     if result.reward_threshold is not None:
         steps, seconds = format_count(summary.solved_env_steps, " steps"), format_count(summary.solved_seconds, " s")
         median = steps if steps == seconds else f"{steps}, {seconds} of training"
@@ -255,31 +264,42 @@ def describe(result: Result, summary: Summary) -> str:
     return "\n".join([*lines, f"- best minus final: median {summary.fall:.1f}"])
 
 
+def each_seed(returns: Sequence[float]) -> str:
+    """Return the mean return of each seed, which is all that fewer than ``LEAST_SEEDS`` seeds show."""
+    return ", ".join(f"{value:.1f}" for value in returns)
+
+
 def few_seeds(seeds: int) -> str:
     """Return the warning above a comparison with too few seeds per side."""
     count = "1 seed" if seeds == 1 else f"{seeds} seeds"
-    if seeds < LEAST:
+    if seeds < LEAST_SEEDS:
         return f"{count} per side cannot show which side is better, however large the margin. Train at least {FEW}."
     return f"{count} per side are too few: the intervals are too narrow to be reliable. Train at least {FEW}."
 
 
 def comparison_table(comparison: Comparison, *names: str) -> str:
-    """Return the comparison of two results, called ``names``, as a Markdown table."""
+    """Return the comparison of two results, called ``names``, as a Markdown table.
+
+    If a side has fewer than ``LEAST_SEEDS`` seeds, the table shows the return of each seed instead of statistics.
+    """
     a, b = comparison.summaries
+    few = min(a.seeds, b.seeds)
     titles = [f"{side}: {name} ({of.seeds} seeds)" for side, name, of in zip("AB", names, (a, b), strict=True)]
-    header = [comparison.environment, *titles, "A - B", "probability that A is better"]
-    rows = []
+    columns = ["A - B", "probability that A is better"] if few >= LEAST_SEEDS else []
+    header, empty, rows = [comparison.environment, *titles, *columns], [""] * len(columns), []
     for name, difference in (("final", comparison.final), ("best", comparison.best)):
+        if few < LEAST_SEEDS:
+            rows.append([f"{name}, each seed", *map(each_seed, difference.returns)])
+            continue
         returns = [format_estimate(value, 1) for value in (difference.a, difference.b, difference.margin)]
         rows.append([f"{name}, IQM", *returns, format_estimate(difference.improvement, 2)])
     if a.solved_env_steps is not None:  # the environment has a reward threshold
         steps = [format_count(side.solved_env_steps, " steps") for side in (a, b)]
         seconds = [format_count(side.solved_seconds, " s") for side in (a, b)]
-        rows += [["first solved, median", *steps, "", ""], ["after training for", *seconds, "", ""]]
+        rows += [["first solved, median", *steps, *empty], ["after training for", *seconds, *empty]]
     listed = [f"{name} ({x!r} and {y!r})" for name, x, y in comparison.settings[:MOST_LISTED]]
     more = len(comparison.settings) - len(listed)
     listed += [f"and {more} more"] if more else []
-    few = min(a.seeds, b.seeds)
     lines = [] if few >= FEW else [few_seeds(few), ""]
     lines += [markdown(header, rows), "", f"Settings that differ (A and B): {'; '.join(listed) or 'none'}."]
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune._utils.statistics import moving_average
+from perilune._utils.statistics import LEAST_SEEDS, moving_average
 from perilune._utils.text import printable
 from perilune.envs.known import lookup
 from perilune.runs import files
@@ -269,9 +269,10 @@ def bands(title: str, learners: Sequence[Band], reward_threshold: float | None) 
         axis.plot(learner.env_steps, learner.mean, **style)
     if reward_threshold is not None:
         axis.axhline(reward_threshold, **DASHED, label=f"solved at {reward_threshold:g}")
-    several = any(len(learner.seeds) > 1 for learner in learners)
-    words = "Greedy evaluation: interquartile mean and 95 % interval over seeds (faint: each seed)"
-    _finish(axis, words if several else "Greedy evaluation", "return", "environment step")
+    most = max(len(learner.seeds) for learner in learners)
+    strong = "interquartile mean and 95 % interval" if most >= LEAST_SEEDS else "mean"
+    words = f": {strong} over seeds (faint: each seed)" if most > 1 else ""
+    _finish(axis, f"Greedy evaluation{words}", "return", "environment step")
     axis.set_xlim(left=0)
     axis.xaxis.set_major_formatter("{x:,.0f}")
     figure.legend(loc="outside upper right", ncols=len(learners) + 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -127,7 +126,7 @@ def _play(run: Run, episodes: int, say: Callable[[str], object], env: str) -> li
     return scores
 
 
-def interval(statistic: Callable[..., Any], values: Sequence[float], fewest: int = 2) -> Estimate:
+def interval(statistic: Callable[..., Any], values: Sequence[float], fewest: int) -> Estimate:
     """Return ``statistic`` of ``values`` with its 95 % bootstrap interval.
 
     The interval is NaN if there are fewer than ``fewest`` values, or if SciPy is not installed.
@@ -170,22 +169,26 @@ def winner(scores: Sequence[RunScores]) -> RunScores | None:
 
 
 class SeedsScore(NamedTuple):
-    """Interquartile mean of the mean returns of several seeds. ``weights`` is "best" or "final"."""
+    """Mean returns of several seeds, and their interquartile mean. ``weights`` is "best" or "final"."""
 
     environment: str
     weights: str
-    seeds: int
+    returns: list[float]
     mean: Estimate
+
+    @property
+    def are_few(self) -> bool:
+        """Whether there are too few seeds for statistics over seeds."""
+        return len(self.returns) < statistics.LEAST_SEEDS
 
 
 def over_seeds(scores: Sequence[RunScores]) -> list[SeedsScore]:
-    """Return a score for each group of runs that differ only in the seed. Without SciPy, return none."""
+    """Return a score for each group of runs that differ only in the seed."""
     found = []
     for family in families(scores):
         for name in ("best", "final"):
             means = [one.mean.value for run in family for one in run.weights if name in one.name]
             if seeds(family) > 1 and len(means) > 1:
-                with suppress(MissingDependencyError):
-                    mean = interval(statistics.interquartile_mean, means)
-                    found.append(SeedsScore(family[0].run.config["environment"], name, len(means), mean))
+                mean = interval(statistics.interquartile_mean, means, statistics.LEAST_SEEDS)
+                found.append(SeedsScore(family[0].run.config["environment"], name, means, mean))
     return found
