@@ -297,6 +297,25 @@ def test_board_without_a_terminal_prints_plain_lines(
     )
 
 
+def test_remaining_time_does_not_grow_while_a_seed_is_scored(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(terminal, "PLAIN_SECONDS", 1.0)
+    monkeypatch.setattr("perilune.viz.terminal.time.perf_counter", lambda: now[0])
+    trained, other = Status("seed-0", 1.0, []), Status("seed-1", 0.2, [])
+    with board("x") as screen:
+        for now[0], share, running in (
+            (0.0, 0.0, [other]), (100.0, 0.5, [trained, other]), (130.0, 0.5, [trained, other]),
+            (300.0, 0.5, [trained, other]), (400.0, 0.5, [trained]), (500.0, 0.6, [other]),
+        ):  # fmt: skip
+            screen.show(share, "0 of 2 done", running)
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.split("  0 of")[0].split("%  ")[1] for line in lines] == [
+        "ETA 1:40", "ETA 1:10", "ETA 0:00", "scoring", "ETA 5:33",
+    ]  # fmt: skip
+
+
 PROGRESS = """
 from perilune.viz import terminal
 with terminal.progress_bar("perilune: recording [runs/moon]") as tell:

@@ -129,7 +129,9 @@ def sparkline(values: Sequence[float], ascii_only: bool = False) -> str:
 def board(title: str, quiet: bool = False) -> Iterator[Board]:
     """Show several training runs on standard error: one bar per run in a terminal, else plain lines.
 
-    The bars disappear at the end. Lines printed with ``say`` stay.
+    The estimated remaining time counts down from the last progress, so that scoring, which is not part of the budget,
+    does not increase it. While all runs have used up their budget, there is no estimate. The bars disappear at the end.
+    Lines printed with ``say`` stay.
     """
     if quiet:
         yield Board(lambda share, words, running: None, lambda line: None)
@@ -138,13 +140,18 @@ def board(title: str, quiet: bool = False) -> Iterator[Board]:
 
     console, started, shown = _console(), time.perf_counter(), 0.0
     first: float | None = None  # share at the first call; a resumed run does not start at 0
+    last = moved = 0.0  # the largest share, and the seconds until it was reached
 
     def show(share: float, words: str, running: Sequence[Status]) -> None:
-        nonlocal first, shown
+        nonlocal first, shown, last, moved
         first = share if first is None else first
         elapsed = time.perf_counter() - started
-        left = elapsed * (1 - share) / (share - first) if share > first else None
-        figures = [f"ETA {'-:--' if left is None else clock(left)}", words]
+        if share > last:
+            last, moved = share, elapsed
+        left = moved * (1 - share) / (share - first) + moved - elapsed if share > first else None
+        figures = [f"ETA {'-:--' if left is None else clock(max(0.0, left))}", words]
+        if running and all(run.share == 1 for run in running):
+            figures = ["scoring", words]
         if screen is not None:
             screen.update(_rows([*running, Status(title, share, figures)], console.width), refresh=True)
         elif elapsed - shown >= max(PLAIN_SECONDS, elapsed / 20):
