@@ -132,7 +132,7 @@ def test_notebook_curve_spans_the_lowest_to_the_highest_return() -> None:
         summary.read(episode(number, reward=reward, outcome="landed"))
     page = Html(notebook.progress_html("t", summary))
     assert page.named("polyline")[0]["points"] == "0.0,50.0 300.0,6.0 600.0,28.0"
-    assert "returns from -10.0 to 30.0" in page.texts
+    assert "returns from -10 to 30" in page.texts
     assert "<crashed>" in page.texts
     assert page.texts[page.texts.index("landed") + 1 :][:2] == ["3 ", "(3 of the last 100)"]
 
@@ -145,7 +145,7 @@ def test_run_html_shows_figures_and_outcomes() -> None:
     page = Html(notebook.run_html(run, []))
     for label, value in (
         ("mean of 100", "2.0"), ("best evaluation", "200.0"), ("last evaluation", "150.0"), ("episodes", "120"),
-        ("steps", "1,200"), ("training time", "0:01"), ("landed", "100 "), ("crashed", "20 "), ("hovered", "0 "),
+        ("steps", "1,200"), ("training time", "1 s"), ("landed", "100 "), ("crashed", "20 "), ("hovered", "0 "),
     ):  # fmt: skip
         assert page.texts[page.texts.index(label) + 1] == value
     assert "LunarLander-v3, seed 4" in page.texts

@@ -31,6 +31,7 @@ from fixtures_watch import (
     visit,
     wait_until,
 )
+from perilune._utils.text import duration, number
 from perilune.runs import lock
 
 DISCONNECTED = ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "503"]
@@ -260,6 +261,12 @@ READINGS = """async ([lines, x, slack]) => {
 }"""
 
 
+FORMATS = """async (values) => {
+    const { duration, number } = await import("/static/text.js");
+    return values.map((value) => [number(value), duration(Math.abs(value))]);
+}"""
+
+
 def test_axes_fit_single_points_logarithms_and_outcomes(browser: Browser, origin: str) -> None:
     mark = {"reward_threshold": 475, "environment": "CartPole-v1"}
     losses = {"id": "a", "x": [0, 50, 100], "y": [0, 0.5, 80]}
@@ -293,6 +300,10 @@ def test_axes_fit_single_points_logarithms_and_outcomes(browser: Browser, origin
         assert [area["high"] for area in stacked["areas"]] == [[1, 0.25], [1, 1]]
         compared = content(page, "episodes.outcome", [*shares, shares[0] | {"id": "b"}], outcome="balanced")
         assert [(line["id"], line["y"]) for line in compared["strong"]] == [("a", [0, 0.75])]
+
+        values = [0, -3, 476.0, 0.734, 9.999, 57.04, -312.44, 12_345.6, 4e-7, 31.44, 61, 3_599, 3_600, 3_725.5, 90_061]
+        expected = [[number(value).replace("-", MINUS, value < 0), duration(abs(value))] for value in values]
+        assert page.evaluate(FORMATS, values) == expected  # as in figures, reports and the terminal
 
         ends = [{"label": label, "x": x, "y": [1, 2]} for label, x in {"short": [0, 50], "late": [20, 100]}.items()]
         read = {x: dict(page.evaluate(READINGS, [ends, x, 2])) for x in (10, 30, 51, 60, None)}
@@ -384,7 +395,7 @@ def test_scales_and_exports_of_a_chart(browser: Browser, origin: str) -> None:
         wait_until(page, lambda: "x=seconds" in page.url)
         assert count_values(page, "a") == whole
         page.locator(f"{REWARD} .u-over").hover(position={"x": 200, "y": 40})
-        expect(reward.locator(".where")).to_have_text(re.compile(r"^at [\d.:]+ (s|min)$"))
+        expect(reward.locator(".where")).to_have_text(re.compile(r"^at [\d.]+ (s|min)"))
 
         outcome = page.locator("[aria-label=Outcome]:visible")
         outcome.select_option("left the track")

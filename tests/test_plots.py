@@ -116,10 +116,10 @@ def test_page_title_names_the_environments_of_all_runs() -> None:
     ("returns", "threshold", "expected"),
     [
         ([], 200.0, "no evaluation yet"),
-        ([-150.0, 143.0, 99.5], 200.0, "not solved, best 143.0, final 99.5 (20 episodes)"),
+        ([-150.0, 143.0, 99.5], 200.0, "not solved, best 143, final 99.5 (20 episodes)"),
         ([-150.0, 201.0, 284.3], 200.0, "solved at 200 steps, final 284.3 (20 episodes)"),
-        ([210.0, 143.0], 200.0, "solved at 100 steps, but final 143.0 (20 episodes)"),
-        ([0.1, 0.734, math.nan], None, "best 0.73, final 0.73 (20 episodes)"),
+        ([210.0, 143.0], 200.0, "solved at 100 steps, but final 143 (20 episodes)"),
+        ([0.1, 0.734, math.nan], None, "best 0.734, final 0.734 (20 episodes)"),
     ],
 )
 def test_title_reports_the_outcome(returns: list[float], threshold: float | None, expected: str) -> None:
@@ -133,7 +133,7 @@ def test_title_reports_the_outcome(returns: list[float], threshold: float | None
 
 def test_title_of_several_runs_counts_those_that_are_solved() -> None:
     runs = [made_up_run(learning(9), [evaluated(100, value)], directory=str(value)) for value in (210.0, -3.0, 9.0)]
-    assert texts(curves(runs))[0] == "LunarLander-v3: 1 of 3 runs solved, final -3.00 to 210.0"
+    assert texts(curves(runs))[0] == "LunarLander-v3: 1 of 3 runs solved, final -3 to 210"
 
 
 def test_environments_are_never_on_one_axis() -> None:
@@ -144,8 +144,8 @@ def test_environments_are_never_on_one_axis() -> None:
     ]
     picture = curves(runs)
     assert texts(picture)[:2] == [
-        "LunarLander-v3: 0 of 2 runs solved, final 9.00 to 15.0",
-        "CartPole-v1, seed 0: not solved, best 12.0, final 12.0",
+        "LunarLander-v3: 0 of 2 runs solved, final 9 to 15",
+        "CartPole-v1, seed 0: not solved, best 12, final 12",
     ]
     drawn = [sorted({len(line.get_xdata()) for line in axis.get_lines()} & {9, 12, 15}) for axis in picture.figure.axes]
     assert drawn == [[9, 15]] * 4 + [[]] + [[12]] * 4 + [[]]

@@ -33,14 +33,29 @@ def quoted(words: Iterable[str]) -> str:
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
+# The page of ``perilune watch`` formats numbers and durations in the same way, in text.js.
+
+
 def number(value: float | None, decimals: int | None = None) -> str:
-    """Format ``value`` in at most 9 characters; None becomes a dash. By default, small values have more decimals."""
+    """Format ``value`` in at most 9 characters: 12,345, 312.4, 0.0123 or 2.1e-6; None becomes a dash."""
     if value is None or not math.isfinite(value):
         return "-"
     size = abs(value)
-    text = f"{value:,.{(3 if size < 10 else 1) if decimals is None else decimals}f}"
+    if decimals is not None:
+        text = f"{value:,.{decimals}f}"
+    elif size >= 1000 or value == int(value):
+        text = f"{int(value) if value == int(value) else value:,.0f}"
+    elif size >= 10:
+        text = f"{value:.1f}"
+    else:
+        text = f"{value:.3g}"
     lost = decimals is None and 0 < size < 0.001
-    return f"{value:.1e}" if lost or len(text) > WIDTH else text
+    return re.sub(r"e([+-])0", r"e\1", f"{value:.1e}") if lost or len(text) > WIDTH else text
+
+
+def percent(share: float) -> str:
+    """Format a share as a percentage."""
+    return f"{100 * share:.0f} %"
 
 
 def whole(count: int) -> str:
@@ -49,8 +64,11 @@ def whole(count: int) -> str:
     return text if len(text) <= WIDTH else f"{count / 1e6:,.0f}M"
 
 
-def clock(seconds: float) -> str:
-    """Format seconds as M:SS, or as H:MM:SS from one hour."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+def duration(seconds: float) -> str:
+    """Format seconds as 31.4 s, 2 min 05 s or 1 h 02 min."""
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
+    units, count = (("min", "s"), rounded) if rounded < 3600 else (("h", "min"), round(seconds / 60))
+    large, small = divmod(count, 60)
+    return f"{large:,} {units[0]}" + (f" {small:02} {units[1]}" if small else "")

@@ -15,7 +15,7 @@ import numpy as np
 
 from perilune import envs
 from perilune._utils import statistics
-from perilune._utils.text import clock
+from perilune._utils.text import duration
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.api import DQN
 from perilune.bench import from_repository, pool, results
@@ -316,4 +316,4 @@ def progress(trial: Trial) -> Status:
 def _scoring(trial: Trial) -> str:
     """Return how long the trial has been scored: since training wrote its last evaluation."""
     last = trial.directory / layout.FILES[Evaluated]
-    return f"scoring for {clock(max(0.0, time.time() - last.stat().st_mtime))}" if last.exists() else "scoring"
+    return f"scoring for {duration(max(0.0, time.time() - last.stat().st_mtime))}" if last.exists() else "scoring"

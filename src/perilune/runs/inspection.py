@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from perilune._utils.text import number
+from perilune._utils.text import duration, number
 from perilune.agent.state import named_weights
 from perilune.errors import FileFormatError, PeriluneError
 from perilune.runs import checkpoint, failure, files, layout, logs, manifest, snapshots, weights
@@ -90,7 +90,7 @@ def summary(found: dict[str, Any], title: str) -> list[str]:
     rows = {
         "error": found.get("error"),
         **{name.replace("_", " "): f"{count:,}" for name, count in counters.items()},
-        "time": f"{found['seconds']:,.0f} s" if found.get("seconds") else None,
+        "time": duration(found["seconds"]) if found.get("seconds") else None,
         "best evaluation": best and f"{number(best['mean_return'])} after {best['env_steps']:,} steps",
         "score": released and "mean {mean:.2f}, lowest {min:.2f}, {episodes} episodes".format(**released["score"]),
         "made by": released and released["command"],

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from perilune._utils.text import clock, number, whole
+from perilune._utils.text import duration, number, whole
 from perilune.agent.config import TrainConfig
 from perilune.envs.known import lookup
 from perilune.errors import MissingDependencyError, PeriluneError
@@ -98,7 +98,7 @@ def run_html(run: Run, videos: Iterable[Path]) -> str:
         "last evaluation": number(last and last.mean_return, 1),
         "episodes": whole(len(run.episodes)),
         "steps": whole(max((event.env_steps for event in events), default=0)),
-        "training time": clock(last.seconds) if last else "-",
+        "training time": duration(last.seconds) if last else "-",
     }
     picture = None
     video, notes = _newest_video(videos)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from perilune._utils.text import clock, number, whole
+from perilune._utils.text import duration, number, whole
 from perilune.agent.config import TrainConfig
 from perilune.training.events import Episode, Evaluated, Event, Metrics, Started
 
@@ -108,17 +108,17 @@ class TrainingSummary:
 
     @property
     def eta(self) -> str:
-        """Estimated remaining time as text; dashes if it is not known yet."""
+        """Estimated remaining time as text; a dash if it is not known yet."""
         done = self.share - self._share_before
         if done <= 0:
-            return "-:--"
+            return "-"
         end = self._started + (self._read_at - self._started) * (1 - self._share_before) / done
-        return clock(max(0.0, end - self._now()))
+        return duration(max(0.0, end - self._now()))
 
     @property
     def time(self) -> str:
         """Remaining time as text, or the duration of a finished training run."""
-        return f"took {clock(self.elapsed)}" if self.finished else f"ETA {self.eta}"
+        return f"took {duration(self.elapsed)}" if self.finished else f"ETA {self.eta}"
 
     @property
     def figures(self) -> dict[str, str]:

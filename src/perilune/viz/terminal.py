@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perilune._utils.console import stderr
-from perilune._utils.text import clock, number
+from perilune._utils.text import duration, number
 from perilune.training.events import Episode, Event
 from perilune.viz import notebook
 from perilune.viz.summary import RECENT, TrainingSummary
@@ -89,8 +89,8 @@ def block(title: str, summary: TrainingSummary, width: int, ascii_only: bool = F
     from rich.progress_bar import ProgressBar  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    bar = [ProgressBar(1.0, summary.share)] if width >= len(title) + BAR + 24 else []
-    head = _grid([[Text(title, "bold"), *bar, f"{summary.share:4.0%}", f"{summary.time:>12}"]], width)
+    bar = [ProgressBar(1.0, summary.share)] if width >= len(title) + BAR + 28 else []
+    head = _grid([[Text(title, "bold"), *bar, f"{summary.share:4.0%}", f"{summary.time:>16}"]], width)
     head.columns[len(bar)].ratio = 1
 
     means = summary.returns(max(8, width - 36))
@@ -149,7 +149,7 @@ def board(title: str, quiet: bool = False) -> Iterator[Board]:
         if share > last:
             last, moved = share, elapsed
         left = moved * (1 - share) / (share - first) + moved - elapsed if share > first else None
-        figures = [f"ETA {'-:--' if left is None else clock(max(0.0, left))}", words]
+        figures = [f"ETA {'-' if left is None else duration(max(0.0, left))}", words]
         if running and all(run.share == 1 for run in running):
             figures = ["scoring", words]
         if screen is not None:

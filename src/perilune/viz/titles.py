@@ -42,7 +42,7 @@ def outcome(runs: Sequence[Run]) -> str:
     known = any(run.config["reward_threshold"] is not None for run in runs)
     solved = sum(_first_solved(run) is not None for run in runs)
     words = f"{solved} of {len(runs)} runs solved" if known else f"{len(runs)} runs"
-    return f"{words}, final {_score(min(finals))} to {_score(max(finals))}" if finals else "no evaluation yet"
+    return f"{words}, final {number(min(finals))} to {number(max(finals))}" if finals else "no evaluation yet"
 
 
 def _outcome(run: Run) -> str:
@@ -51,9 +51,9 @@ def _outcome(run: Run) -> str:
         return "no evaluation yet"
     best, final = max(one.mean_return for one in evaluations), evaluations[-1].mean_return
     if (first := _first_solved(run)) is not None:
-        words = f"solved at {first.env_steps:,} steps, {'but ' if final < threshold else ''}final {_score(final)}"
+        words = f"solved at {first.env_steps:,} steps, {'but ' if final < threshold else ''}final {number(final)}"
     else:
-        words = f"{'' if threshold is None else 'not solved, '}best {_score(best)}, final {_score(final)}"
+        words = f"{'' if threshold is None else 'not solved, '}best {number(best)}, final {number(final)}"
     episodes = run.config.get("train", {}).get("eval_episodes")
     words += f" ({episodes} episodes)" if isinstance(episodes, int) else ""
     return words + (", training failed" if run.failure else "")
@@ -65,7 +65,3 @@ def _first_solved(run: Run) -> Evaluated | None:
     if threshold is None:
         return None
     return next((one for one in scored(run) if one.mean_return >= threshold), None)
-
-
-def _score(value: float) -> str:
-    return number(value, 1 if abs(value) >= 10 else 2)

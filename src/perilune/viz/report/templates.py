@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from perilune._utils.extras import missing
 from perilune._utils.statistics import Estimate
-from perilune._utils.text import clock, printable
+from perilune._utils.text import duration, number, percent, printable
 from perilune.viz.shared import style_sheet
 
 if TYPE_CHECKING:
@@ -43,11 +44,10 @@ def digest(script: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
-def interval(estimate: Estimate, form: str = ".1f") -> str:
+def interval(estimate: Estimate, form: Callable[[float], str] = number) -> str:
     """Return an estimate as text, with its interval if it has one."""
-    if math.isnan(estimate.low):
-        return f"{estimate.value:{form}}"
-    return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}})"
+    value = form(estimate.value)
+    return value if math.isnan(estimate.low) else f"{value} ({form(estimate.low)} to {form(estimate.high)})"
 
 
 @cache
@@ -66,6 +66,8 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
+    environment.globals["percent"] = percent
     environment.globals["colors"] = lambda: Markup(style_sheet())  # noqa: S704 -- from this package
-    environment.filters |= {"clock": clock, "data_uri": data_uri, "digest": digest, "interval": interval}
+    filters = (data_uri, digest, duration, interval, number, percent)
+    environment.filters |= {one.__name__: one for one in filters}
     return environment

@@ -41,7 +41,7 @@ function axesAndScales(content, ratio, labels = []) {
         grid: { show: false },
         size: 26 * ratio,
         gap: 4 * ratio,
-        space: 60 * ratio,
+        space: (time ? 80 : 60) * ratio,
         values: (_, ticks) => ticks.map(time ? duration : tick),
         ...(time ? { incrs: TIMES } : {}),
       },

@@ -3,7 +3,10 @@
 const DIGITS = new Intl.NumberFormat("en", { maximumSignificantDigits: 6 });
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
-/** Format a number in a few characters: 12,345, 312.4, 0.0123 or 2.1e-6. Return an en dash if it is unknown. */
+/**
+ * Format a number in a few characters: 12,345, 312.4, 0.0123 or 2.1e-6. Return an en dash if it is unknown. Python formats
+ * numbers and durations in the same way, in text.py.
+ */
 export function number(value) {
   if (typeof value !== "number" || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
@@ -11,14 +14,12 @@ export function number(value) {
     Number.isInteger(value) || size >= 1000
       ? size < 1e15
         ? WHOLE.format(value)
-        : value.toExponential(2)
-      : size >= 100
+        : value.toExponential(1)
+      : size >= 10
         ? value.toFixed(1)
-        : size >= 1
-          ? value.toFixed(2)
-          : size >= 1e-3
-            ? String(Number(value.toPrecision(3)))
-            : value.toExponential(1);
+        : size >= 1e-3
+          ? String(Number(value.toPrecision(3)))
+          : value.toExponential(1);
   return digits.replace(/^-/, "−");
 }
 
@@ -60,13 +61,13 @@ export function percent(share) {
   return typeof share === "number" ? `${Math.round(100 * share)} %` : "–";
 }
 
-/** Format seconds: 0, 2.5 s, 30 s, 2 min, 2:30 min or 1:15 h. */
+/** Format seconds as 31.4 s, 2 min 05 s or 1 h 02 min. */
 export function duration(seconds) {
   const rounded = Math.round(seconds);
-  if (rounded < 60) return seconds === 0 ? "0" : `${Number(seconds.toPrecision(3))} s`;
-  const [unit, all] = rounded < 3600 ? ["min", rounded] : ["h", Math.round(seconds / 60)];
+  if (rounded < 60) return `${Number(seconds.toFixed(1))} s`;
+  const [large, small, all] = rounded < 3600 ? ["min", "s", rounded] : ["h", "min", Math.round(seconds / 60)];
   const [whole, rest] = [Math.floor(all / 60), all % 60];
-  return `${number(whole)}${rest ? `:${String(rest).padStart(2, "0")}` : ""} ${unit}`;
+  return `${number(whole)} ${large}${rest ? ` ${String(rest).padStart(2, "0")} ${small}` : ""}`;
 }
 
 /** Labels of the x axis. */
