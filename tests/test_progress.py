@@ -319,7 +319,7 @@ def test_remaining_time_does_not_grow_while_a_seed_is_scored(
             screen.show(share, "0 of 2 done", running)
     lines = capfd.readouterr().err.splitlines()
     assert [line.split("  0 of")[0].split("%  ")[1] for line in lines] == [
-        "ETA 1:40", "ETA 1:10", "ETA 0:00", "scoring", "ETA 5:33",
+        "ETA 1 min 40 s", "ETA 1 min 10 s", "ETA 0 s", "scoring", "ETA 5 min 33 s",
     ]  # fmt: skip
 
 
