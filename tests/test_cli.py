@@ -238,8 +238,9 @@ def test_video_writes_overlay_and_stages_into_the_run(tiny_run: TinyRun, tmp_pat
     shutil.copytree(tiny_run.history.run.directory, run)
     path = run / "videos" / "best-overlay.mp4"
     out = done("video", str(run), "--overlay", "--max-episode-steps", "4")
-    assert re.fullmatch(rf"{path}  \(\d+ kB, return 4\.0\)\n", out)
-    assert len(telemetry.read(telemetry.path_of(path))) == len(decode(path).frames) == 5 + 50
+    telemetry_path = telemetry.path_of(path)
+    assert re.fullmatch(rf"{path}  \(\d+ kB, return 4\.0\)\n{telemetry_path}  \(telemetry: .*\)\n", out)
+    assert len(telemetry.read(telemetry_path)) == len(decode(path).frames) == 5 + 50
     gif = run / "videos" / "stages.gif"
     ended = call("video", str(run), "--stages", "--max-episode-steps", "4", "--out", str(gif))
     assert ended.err == ""  # no progress, because the command is fast and has no terminal
@@ -384,6 +385,8 @@ def test_help_shows_every_setting_with_the_preset_default(arguments: str, gamma:
 def test_every_command_has_help_and_is_listed_in_the_overview(command: str) -> None:
     assert f"  {command} " in done("--help")
     assert done(*command.split(), "-h").startswith(f"usage: perilune {command}")
+    assert done("help", *command.split()) == done(*command.split(), "-h")
+    assert done("help") == done("--help")
 
 
 @pytest.mark.parametrize("name", [*sorted(available()), "none"])
@@ -450,6 +453,13 @@ BAD = [
     (["list", "{file}"], 1, "{file} cannot be accessed", "Not a directory"),
     (["bench", "compare", "{empty}", "{empty}"], 1, "{empty} has no scores.json", "`perilune bench learning`"),
     (["bench", "lerning"], 2, "unknown command 'bench lerning'", "Did you mean bench learning"),
+    (["train", "{run}"], 1, "or `perilune resume {run}` to resume this run.", "the ID of an environment"),
+    (["train", "Taxi-v4", "--preset", "lunarlander-v3"], 1, "'lunarlander-v3'", "or none. Did you mean LunarLander-v3"),
+    (["train", "CartPole-v1", "--max-grad-norm", "-1"], 1, "max_grad_norm=-1.0", "a number > 0, or none."),
+    (["evaluate", "{run}", "--max-episode-steps", "0"], 2, "--max-episode-steps: '0'", "a whole number >= 1. See"),
+    (["train", "CartPole-v1", "--", "--steps", "5"], 2, "--steps is not read as an option", "follows --. Remove --"),
+    (["plot", "{run}", "--out", "x.jpgg"], 1, "out='x.jpgg'", "a directory, for curves.png and curves.svg"),
+    (["maps", "{run}", "--out", "x.pdf"], 1, "out='x.pdf'", "a directory, for values.png"),
     (["trian"], 2, "unknown command 'trian'", "Did you mean train?"),
     ([], 2, "no command was given", "perilune --help"),
     (["--print-completion", "tcsh"], 2, "no completion for 'tcsh'", "bash, zsh or fish"),

@@ -25,7 +25,14 @@ def nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     """Return the ``known`` words whose initials are ``word`` (learning_rate for lr), or else similar words."""
     words, plain = list(known), word.lstrip("-")
     initials = [each for each in words if "".join(part[0] for part in re.findall(r"[^\W_]+", each)) == plain]
-    return initials or difflib.get_close_matches(word, words, n=most, cutoff=0.6)
+    lower = {each.lower(): each for each in words}
+    return initials or [lower[each] for each in difflib.get_close_matches(word.lower(), lower, n=most, cutoff=0.6)]
+
+
+def suggestion(word: str, known: Iterable[str], most: int = 2) -> str:
+    """Return a question that suggests the nearest ``known`` words, or an empty string."""
+    found = nearest(word, known, most)
+    return f"Did you mean {' or '.join(found)}?" if found else ""
 
 
 def quoted(words: Iterable[str]) -> str:

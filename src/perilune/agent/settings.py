@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal, TypedDict, TypeVar
 
-from perilune._utils.text import nearest
+from perilune._utils.text import suggestion
 from perilune.agent.config import DQNConfig, HeadName, TrainConfig
 from perilune.errors import ConfigError, UsageError
 from perilune.nn.adam import Schedule
@@ -141,8 +141,7 @@ def check_names(cls: type[DQNConfig] | type[TrainConfig], settings: Iterable[str
         if name in {field.name for field in fields(other)}:
             where = f"{call}({name}=...)" if cls is DQNConfig else f"DQN(env, {name}=...)"
             raise UsageError(f"{name} is a setting of {call.partition('(')[0]}. Write {where}.")
-        near = nearest(name, known)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"Settings: {', '.join(known)}."
+        hint = suggestion(name, known, most=3) or f"Settings: {', '.join(known)}."
         raise UsageError(f"{name} is not a setting of {cls.__name__}. {hint}")
 
 

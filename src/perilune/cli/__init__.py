@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from perilune._utils.console import aside, say
+from perilune._utils.text import suggestion
 from perilune.cli.commands import COMMANDS, completion
-from perilune.cli.parser import CommandLineError, Parser, nearest
-from perilune.errors import PeriluneError, PeriluneWarning
+from perilune.cli.parser import CommandLineError, Parser
+from perilune.errors import ConfigError, PeriluneError, PeriluneWarning
 
 USAGE = "usage: perilune COMMAND [OPTIONS]"
 
@@ -69,6 +70,8 @@ def _notes(error: BaseException | None) -> list[str]:
 
 def _words(error: PeriluneError | OSError) -> str:
     """Return the message of an error. An OSError of Python itself is for example a full disk or a lack of rights."""
+    if isinstance(error, ConfigError):
+        return str(error).replace(", or None", ", or none")  # as the option is written
     if isinstance(error, PeriluneError) or error.filename is None:
         return str(error)
     return f"{error.filename} cannot be accessed: {error.strerror}."
@@ -80,8 +83,10 @@ def _run(arguments: list[str]) -> None:
             say(f"perilune {import_module('perilune').__version__}")
         case ["--print-completion", shell]:
             say(completion(shell, {name: parser_of(name).options for name in COMMANDS}))
-        case ["-h" | "--help"]:
+        case ["-h" | "--help" | "help"]:
             say(overview())
+        case ["help", *command]:
+            _run([*command, "--help"])
         case ["bench", "-h" | "--help"]:
             say(overview("bench "))
         case _:
@@ -138,7 +143,7 @@ def _split(arguments: Sequence[str]) -> tuple[str, list[str]]:
     if name not in COMMANDS:
         known = [command for command in COMMANDS if size == 1 or command.startswith("bench ")]
         missing = len(words) < size
-        given = "no command was given." if missing else f"unknown command {name!r}.{nearest(name, known)}"
+        given = "no command was given." if missing else f"unknown command {name!r}. {suggestion(name, known)}".rstrip()
         raise CommandLineError(f"perilune: {given} Commands: {', '.join(known)}. See perilune --help.")
     return name, words[size:]
 

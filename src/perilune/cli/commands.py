@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from perilune.cli.parser import CommandLineError, assignment, named, number, path, whole
+from perilune.cli.parser import CommandLineError, assignment, count, named, number, path, whole
 
 Option = tuple[str, dict[str, Any]]  # name and keyword arguments of ArgumentParser.add_argument
 
@@ -31,7 +31,7 @@ def argument(name: str, metavar: str, text: str, convert: Callable[[str], Any] =
 
 def option(name: str, convert: Callable[[str], Any], default: Any, text: str, **how: Any) -> Option:
     """Return an option with a value. With the default SUPPRESS, the parsed options include it only if it is given."""
-    metavars: dict[Any, str] = {whole: "N", number: "X", path: "PATH", assignment: "NAME=VALUE"}
+    metavars: dict[Any, str] = {whole: "N", count: "N", number: "X", path: "PATH", assignment: "NAME=VALUE"}
     return name, {"type": convert, "default": default, "metavar": metavars.get(convert), "help": text, **how}
 
 
@@ -55,7 +55,7 @@ TENSORBOARD = flag("--tensorboard", "Write TensorBoard event files into RUN/tens
 AGENT = (
     *(SOURCE, PRETRAINED),
     option("--checkpoint", str, "best", "Weights of the run to use.", choices=("best", "final")),
-    option("--max-episode-steps", whole, None, "Steps after which an episode is truncated (>= 1)."),
+    option("--max-episode-steps", count, None, "Steps after which an episode is truncated (>= 1)."),
     ENV,
     ENV_KWARGS,
 )

@@ -6,12 +6,12 @@ import argparse
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from perilune._utils import text as formatting
+from perilune._utils.text import suggestion
 from perilune.nn.base import Activation
 
 
@@ -68,7 +68,9 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             word = next((word for word in unknown if word.startswith("-")), unknown[0])
             kind = "option" if word.startswith("-") else "argument"
-            self.error(f"unknown {kind} {word}.{nearest(word.partition('=')[0], self.options)}")
+            if "--" in arguments and word in arguments[arguments.index("--") :]:
+                self.error(f"{word} is not read as an option, because it follows --. Remove --")
+            self.error(f"unknown {kind} {word}. {suggestion(word.partition('=')[0], self.options)}")
         return options
 
     def error(self, message: str) -> NoReturn:
@@ -76,6 +78,7 @@ class Parser(argparse.ArgumentParser):
         message = re.sub(r"^argument (\S+?)(/\S+)?: ", r"\1: ", message)
         if found := re.fullmatch("the following arguments are required: (.+)", message):
             message = "; ".join(f"{name} is missing: {self._meaning(name)}" for name in found[1].split(", "))
+        message = message.rstrip()
         end = "" if message.endswith((".", "?")) else "."
         raise CommandLineError(f"{self.prog}: {message}{end} See {self.prog} --help.")
 
@@ -86,14 +89,8 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            expected = f"expected {', '.join(action.choices)}.{nearest(value, action.choices)}"
+            expected = f"expected {', '.join(action.choices)}. {suggestion(value, action.choices)}"
             raise argparse.ArgumentError(action, f"{value!r} is invalid: {expected}")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a question that suggests the nearest ``known`` words, or an empty string."""
-    found = formatting.nearest(word, known, most=2)
-    return f" Did you mean {' or '.join(found)}?" if found else ""
 
 
 def named(text: str) -> str:
@@ -118,6 +115,13 @@ def whole(text: str) -> int:
             if value == int(value):
                 return int(value)
     raise argparse.ArgumentTypeError(f"{text!r} is invalid: expected a whole number, such as 15000 or 1e5")
+
+
+def count(text: str) -> int:
+    """Parse a whole number >= 1."""
+    if (value := whole(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is invalid: expected a whole number >= 1")
+    return value
 
 
 def number(text: str) -> float:
@@ -169,8 +173,8 @@ def layers(words: Sequence[str]) -> tuple[int | tuple[int, str], ...]:
             found.append(whole(word))
         except argparse.ArgumentTypeError:
             expected = f"numbers of units, each optionally followed by an activation ({', '.join(activations)})"
-            hint = nearest(word, activations)
-            raise argparse.ArgumentTypeError(f"{word!r} is invalid: expected {expected}.{hint}") from None
+            hint = suggestion(word, activations)
+            raise argparse.ArgumentTypeError(f"{word!r} is invalid: expected {expected}. {hint}") from None
     return tuple(found)
 
 

@@ -24,7 +24,8 @@ from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import check_names
 from perilune.cli.parser import CommandLineError, Joined, Parser, layers, named, number, optional, pair, path, whole
 from perilune.envs.known import presets
-from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.runs.layout import resume_command
 
 Config = type[DQNConfig] | type[TrainConfig]
 # Groups of options in the help. The last group has the settings that no other group lists.
@@ -154,6 +155,9 @@ def choose(options: argparse.Namespace) -> Chosen:
         raise CommandLineError(
             "perilune: ENV is missing. Pass the ID of a Gymnasium environment, such as LunarLander-v3, or --config."
         )
+    if (Path(chosen.env) / "config.json").exists():
+        resume = resume_command(Path(chosen.env))
+        raise ConfigError("env", chosen.env, f"the ID of an environment, or `{resume}` to resume this run")
     if chosen.preset == "none":
         chosen.preset = None
     return chosen

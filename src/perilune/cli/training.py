@@ -13,11 +13,10 @@ from typing import Any
 
 from perilune import envs
 from perilune._utils.console import aside
-from perilune._utils.text import number, quoted
+from perilune._utils.text import number, quoted, suggestion
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import build
 from perilune.api import DQN
-from perilune.cli.parser import nearest
 from perilune.cli.runs import make_env, show
 from perilune.cli.settings import choose
 from perilune.errors import ConfigError
@@ -51,7 +50,7 @@ def run_resume(options: Namespace) -> None:
     setup, ended = latest.setup, latest.training.finished
     changes = {name.replace("-", "_"): value for name, value in options.change}
     for name in changes.keys() - CHANGEABLE:
-        expected = f"one of {', '.join(sorted(CHANGEABLE))}.{nearest(name, CHANGEABLE)}"
+        expected = f"one of {', '.join(sorted(CHANGEABLE))}. {suggestion(name, CHANGEABLE)}".rstrip()
         raise ConfigError(name, changes[name], expected)
     added = {name: more for name in ("steps", "episodes") if (more := getattr(options, name)) is not None}
     for name, more in added.items():

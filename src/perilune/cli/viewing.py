@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from perilune.cli.runs import agent_name, load, make_env
 from perilune.envs.rendering import can_draw
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError, UsageError
 from perilune.history import History
-from perilune.runs import files, logs, manifest
+from perilune.runs import files, logs, manifest, telemetry
 from perilune.runs.logs import Run
 from perilune.runs.search import find_runs
 from perilune.viz import maps, play, plots, terminal
@@ -40,6 +41,8 @@ def run_video(options: Namespace) -> None:
                 out, options.episodes, options.max_episode_steps, overlay=options.overlay, tell=tell
             )
         say(f"{out}  ({_size(out)}, return {', '.join(f'{value:.1f}' for value in result.returns)})")
+        if not format_of(out).small:
+            say(f"{telemetry.path_of(out)}  (telemetry: time step and Q-values of each frame)")
         return
     if source.is_file() or options.pretrained:
         raise ConfigError("run_or_file", str(source), "a run directory with --stages")
@@ -68,8 +71,7 @@ def _size(path: Path) -> str:
 def run_plot(options: Namespace) -> None:
     """Plot the learning curves of one or more runs."""
     out = options.out
-    if out is not None and out.suffix.lower() in (".png", ".svg"):
-        raise ConfigError("out", str(out), "a directory, for curves.png and curves.svg")
+    _check_directory(out, "curves.png and curves.svg")
     with terminal.progress_bar("perilune: plotting"):
         read, _ = _read("plot", options.runs)
         out = out or (read[0].directory / "plots" if len(read) == 1 else Path())
@@ -143,8 +145,15 @@ def _log(words: str) -> None:
     aside(f"perilune: {printable(words)}")
 
 
+def _check_directory(out: Path | None, content: str) -> None:
+    """Raise ConfigError if ``out``, the directory for several pictures, has the suffix of a file."""
+    if out is not None and re.fullmatch(r"\.[A-Za-z]{2,}\d?", out.suffix) and not out.is_dir():
+        raise ConfigError("out", str(out), f"a directory, for {content}")
+
+
 def run_maps(options: Namespace) -> None:
     """Plot what a run has learned."""
+    _check_directory(options.out, "values.png, values.svg and the other maps")
     drawn = maps.draw(options.run, options.x, options.y, _log)
     for name, picture in drawn.pictures.items():
         for path in picture.save(options.out or options.run / "maps", name):

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from perilune import envs
-from perilune._utils.text import nearest
+from perilune._utils.text import suggestion
 from perilune._utils.validation import Count, Natural
 from perilune.errors import FileFormatError, PeriluneWarning, UnsupportedEnvironmentError
 from perilune.runs import files
@@ -93,10 +93,7 @@ def weights_file(env_id: str) -> Path:
     """
     agents = available()
     if env_id not in agents:
-        similar = nearest(env_id, agents, most=1)
-        hint = (
-            f"Did you mean {similar[0]}?" if similar else "For other environments, train an agent: perilune train ID."
-        )
+        hint = suggestion(env_id, agents, most=1) or "For other environments, train an agent: perilune train ID."
         raise UnsupportedEnvironmentError(
             f"there is no pre-trained agent for {env_id!r}: expected {', '.join(agents)}. {hint}"
         )

@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from perilune._utils.text import suggestion
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import build
 from perilune.envs.known import ENVIRONMENTS, lookup
@@ -66,7 +67,8 @@ def preset(environment: str, name: str | None = RECOMMENDED) -> Preset:
         return replace(preset(environment), agent=DQNConfig())
     named = available()
     if name not in named:
-        raise ConfigError("preset", name, f"one of {', '.join([RECOMMENDED, *named])}, or None")
+        names = [RECOMMENDED, *named]
+        raise ConfigError("preset", name, f"one of {', '.join(names)}, or None. {suggestion(name, names)}".rstrip())
     return named[name]
 
 
