@@ -3,6 +3,8 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 BIN := .venv/bin
+# One test process more than there are processors, because some tests wait for a browser or a server.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 DEMO ?= --eval-episodes 20 --stop-at-return 220
 
 TEST_TOOLS := pytest pytest-randomly pytest-xdist hypothesis httpx jsonschema axe-playwright-python
@@ -38,7 +40,7 @@ lint: setup
 	$(BIN)/python lint/words.py
 
 test: lint
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 # Test the lower bounds in pyproject.toml with the lowest version of each dependency. PYTHON selects the version of Python.
 test-lowest: setup
@@ -50,7 +52,7 @@ test-lowest: setup
 
 # All tests, including those marked `long`, then the full counts of docs/reference/checkpoints.md. Takes one to two hours.
 test-long: lint
-	$(BIN)/pytest -n auto --dist worksteal -m ""
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m ""
 	$(MAKE) torture
 
 # test_cost.py runs alone: it compares durations.

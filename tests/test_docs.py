@@ -32,13 +32,14 @@ SMALL = {
     "evaluate": ["--episodes", "1", "--max-episode-steps", "60"],
     "video": ["--episodes", "1", "--max-episode-steps", "60"],
     "report": ["--episodes", "1"],
+    "doctor": ["--budget", "5"],
     "bench learning": [
         "--seeds",
         "2",
         "--jobs",
         "1",
         "--steps",
-        "600",
+        "320",
         "--learning-starts",
         "300",
         "--eval-episodes",
@@ -206,6 +207,10 @@ def small(words: list[str]) -> list[str]:
     return [*words, *([] if "--help" in words else SMALL.get(name, []))]
 
 
+def without_pictures(self: DQN, *args: Any, train: Any = DQN.train, **settings: Any) -> Any:
+    return train(self, *args, **settings | {"pictures": False})
+
+
 @pytest.mark.usefixtures("_reader")
 @pytest.mark.filterwarnings("ignore:.*Overriding environment")
 @pytest.mark.parametrize(
@@ -232,11 +237,13 @@ def test_commands_of_a_page_run_with_small_budgets(page: Path, runs: Path, monke
         else:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("sys.argv", ["perilune", *words])
+                if page.name != "README.md":  # most of the time of a small training goes into its pictures
+                    patch.setattr(DQN, "train", without_pictures)
                 try:
                     cli.main(small(words))
                 except SystemExit as ended:
-                    faults_found = words[0] == "doctor" and ended.code == 1
-                    assert faults_found, where
+                    found_or_out_of_budget = words[0] == "doctor" and ended.code in (1, 2)
+                    assert found_or_out_of_budget, where
 
 
 def rows() -> list[tuple[list[str], list[str]]]:

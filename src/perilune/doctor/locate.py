@@ -81,6 +81,7 @@ def _forwards(call: ast.expr | None) -> bool:
 
 
 @cache
+@cache
 def is_own(file: str) -> bool:
     """Return whether ``file`` belongs to the user, and not to Python, Perilune or an installed library."""
     return not file.startswith(("<", PACKAGE, *LIBRARIES)) and not re.search(r"[/\\](site|dist)-packages[/\\]", file)

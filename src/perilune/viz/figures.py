@@ -116,9 +116,10 @@ def parts(width: float, height: float, titles: Sequence[str]) -> tuple[Any, list
 
 def fix_layout(figure: Any) -> None:
     """Place the panels for good. The last digits of the layout engine vary, which would change files."""
-    figure.draw_without_rendering()
+    figure.get_layout_engine().execute(figure)
     for axis in figure.axes:
         axis.set_position([round(side, 6) for side in axis.get_position().bounds])
+    figure.set_layout_engine("none")
 
 
 def canvas(width: float, height: float, title: str, note: str) -> Any:
