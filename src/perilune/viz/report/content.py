@@ -122,7 +122,7 @@ def _can_be_made(environment: str) -> bool:
 
 
 def _maps(runs: Sequence[Run], say: Callable[[str], object], missing: list[str]) -> list[tuple[Picture, str]]:
-    """Draw the maps and return them with captions. Append a sentence about each missing map to ``missing``."""
+    """Draw the maps, with their captions as text. Append a sentence about each missing map to ``missing``."""
     drawn = []
     for run in runs[:MAX_MAPPED]:
         name = run.directory.name
@@ -134,7 +134,9 @@ def _maps(runs: Sequence[Run], say: Callable[[str], object], missing: list[str])
             continue
         for kind, picture in found.pictures.items():
             if len(runs) == 1 or kind in SHARED_MAPS:
-                drawn.append((picture, maps.MEANINGS[kind] if len(runs) == 1 else f"{name}: {maps.MEANINGS[kind]}"))
+                caption = picture.figure.get_supxlabel().replace("\n", " ")
+                picture.figure.supxlabel("")
+                drawn.append((picture, caption if len(runs) == 1 else f"{name}: {caption}"))
         missing += [f"{name}: {sentence}" for sentence in found.skipped]
     if further := runs[MAX_MAPPED:]:
         which = further[0].directory.name if len(further) == 1 else f"the other {len(further)}"
