@@ -24,7 +24,7 @@ from perilune.errors import (
     UnsupportedEnvironmentError,
     UsageError,
 )
-from perilune.runs import pretrained
+from perilune.runs import files, pretrained
 from perilune.runs.weights import load_weights
 from perilune.training.evaluation import SCORE_SEEDS
 from perilune.viz import play
@@ -182,7 +182,10 @@ def test_commands_use_a_pretrained_agent(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "CartPole-v1").mkdir()  # --pretrained does not mean this directory
     agent = ("CartPole-v1", "--pretrained")
     short = ("--episodes", "1", "--max-episode-steps", "20")
+    reads, read = [], files.read
+    monkeypatch.setattr(files, "read", lambda path, largest: (reads.append(path.name), read(path, largest))[1])
     said = json.loads(done("evaluate", *agent, *short, "--json"))
+    assert reads.count("CartPole-v1.safetensors") == 1  # the SHA-256 is computed once
     assert (said["checkpoint"], said["env_steps"]) == ("CartPole-v1, pre-trained", AGENTS["CartPole-v1"].env_steps)
     assert said["returns"] == [20]
     assert done("evaluate", *agent, *short).startswith("CartPole-v1, pre-trained, 1 greedy episodes\n")

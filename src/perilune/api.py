@@ -537,7 +537,7 @@ class DQN:
             FileFormatError: the weights file is damaged.
         """
         if isinstance(env, str):
-            pretrained.weights_file(env)  # refuse another environment even if it cannot be made
+            pretrained.entry(env)  # refuse another environment even if it cannot be made
         made = _environment(env)
         envs.space_sizes(made)
         return cls.load(pretrained.weights_file_for(made), made)

@@ -35,8 +35,7 @@ def make_env(options: Namespace, env_id: str) -> envs.Env:
 def load(options: Namespace) -> DQN:
     """Return the agent that the options select. Warn if its run used other environment arguments."""
     if options.pretrained:
-        pretrained_file(options)
-        return DQN.pretrained(make_env(options, str(options.source)))
+        return DQN.pretrained(make_env(options, pretrained_id(options)))
     path = weights.weights_file(options.source, options.checkpoint)
     dqn = DQN.load(path, make_env(options, weights.load_weights(path)[1].environment))
     if options.source.is_dir() and (options.source / "config.json").exists():
@@ -48,8 +47,8 @@ def load(options: Namespace) -> DQN:
     return dqn
 
 
-def pretrained_file(options: Namespace) -> Path:
-    """Return the weights file that ``--pretrained`` selects. Raise UsageError if the options also select another."""
+def pretrained_id(options: Namespace) -> str:
+    """Return the ID of the environment of the pre-trained agent. Raise UsageError if the options select another one."""
     env_id, env = str(options.source), getattr(options, "env", "")
     if env:
         raise UsageError(f"--env {env} cannot be combined with --pretrained. Pass only {env_id} and --pretrained.")
@@ -58,7 +57,8 @@ def pretrained_file(options: Namespace) -> Path:
             f"{env_id} cannot be combined with --pretrained. To use this run or file, omit --pretrained. To use a "
             "pre-trained agent, pass the ID of its environment instead."
         )
-    return pretrained.weights_file(env_id)
+    pretrained.entry(env_id)  # refuse another environment even if it cannot be made
+    return env_id
 
 
 def agent_name(options: Namespace) -> str:
@@ -109,13 +109,13 @@ def run_evaluate(options: Namespace) -> None:
 def run_info(options: Namespace) -> None:
     """Show the counters, settings and machine of a run or weights file."""
     if options.pretrained:
-        source = pretrained_file(options)
+        source = pretrained.weights_file(pretrained_id(options))
     else:
         source = options.source if options.source.is_dir() else weights.weights_file(options.source)
     with progress_bar(f"perilune: reading {source}"):
         found = inspection.describe(source)
     if options.pretrained:
-        found["pretrained"] = msgspec.to_builtins(pretrained.available()[str(options.source)])
+        found["pretrained"] = msgspec.to_builtins(pretrained.entry(str(options.source)))
     show(options, found, "\n".join(inspection.summary(found, str(source))))
 
 

@@ -80,6 +80,26 @@ def available() -> dict[str, PretrainedAgent]:
         raise FileFormatError(f"{path} is damaged: {error}. Install Perilune again.") from error
 
 
+def entry(env_id: str) -> PretrainedAgent:
+    """Return the entry of the pre-trained agent of an environment.
+
+    Args:
+        env_id: ID of the environment.
+
+    Raises:
+        UnsupportedEnvironmentError: there is no pre-trained agent for this environment.
+        RunDirectoryError: the manifest cannot be read.
+        FileFormatError: the manifest is damaged.
+    """
+    agents = available()
+    if env_id not in agents:
+        hint = suggestion(env_id, agents, most=1) or "For other environments, train an agent: perilune train ID."
+        raise UnsupportedEnvironmentError(
+            f"there is no pre-trained agent for {env_id!r}: expected {', '.join(agents)}. {hint}"
+        )
+    return agents[env_id]
+
+
 def weights_file(env_id: str) -> Path:
     """Return the path of a pre-trained agent's weights file, after checking its SHA-256.
 
@@ -91,14 +111,9 @@ def weights_file(env_id: str) -> Path:
         RunDirectoryError: a file cannot be read.
         FileFormatError: a file is damaged.
     """
-    agents = available()
-    if env_id not in agents:
-        hint = suggestion(env_id, agents, most=1) or "For other environments, train an agent: perilune train ID."
-        raise UnsupportedEnvironmentError(
-            f"there is no pre-trained agent for {env_id!r}: expected {', '.join(agents)}. {hint}"
-        )
+    expected = entry(env_id).sha256
     path = (DIRECTORY / f"{env_id}.safetensors").resolve()
-    found, expected = hashlib.sha256(files.read(path, LARGEST)).hexdigest(), agents[env_id].sha256
+    found = hashlib.sha256(files.read(path, LARGEST)).hexdigest()
     if found != expected:
         raise FileFormatError(
             f"{path} is damaged: its SHA-256 is {found}, but {MANIFEST} lists {expected}. Install Perilune again."
