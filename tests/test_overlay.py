@@ -128,6 +128,26 @@ def test_chosen_action_is_marked_even_if_its_bar_is_short(width: int) -> None:
     assert max((length for line in is_color(panel, BAR) for _, length in runs(line)), default=0) <= 1
 
 
+def test_bars_without_length_say_that_the_values_are_equal() -> None:
+    wide = Scale(-50, 50)
+    places = tracks(panel_of(timestep(10.0, 2.0, 3.0), Panel("", NAMES), wide))
+
+    def labels(*q: float, scale: Scale = wide) -> list[int]:
+        """Return the width of the label in each bar: the columns with light pixels, without the bar and its zero."""
+        panel = panel_of(timestep(*q, action=1), Panel("", NAMES), scale)
+        found = []
+        for top, left, right in places:
+            inside = panel[top + 4 : top + 16, left + 5 : right - 5]
+            light = (inside.min(2) > 100) & ~is_color(inside, BAR) & ~is_color(inside, CHOSEN)
+            found.append(int((light.any(0) & ~light.all(0)).sum()))
+        return found
+
+    assert labels(10.0, 2.0, 3.0) == [0, 0, 0]
+    equal, close = labels(9.0, 9.0, 9.0), labels(9.0, 9.01, 9.0)
+    assert 10 < min(equal) == max(equal) < min(close) == max(close)
+    assert labels(9.0, 9.0, 9.0, scale=NO_SCALE) == equal
+
+
 def test_q_value_that_is_not_finite_has_no_bar() -> None:
     panel = panel_of(timestep(float("nan"), 5.0, float("inf"), action=0), Panel("", NAMES))
     assert not [bar for bar in bars(panel) if bar[1] > 60]  # the only value equals the mean of the finite values
@@ -159,7 +179,7 @@ def test_scale_covers_all_values_and_never_shrinks(episode: list[list[float]]) -
         slack = 1e-4 * (now.high - now.low)
         assert now.low - slack <= min(seen)
         assert max(seen) <= now.high + slack
-        assert now.low < now.high
+        assert now.low < now.high or (now == NO_SCALE and not any(seen))
         assert now.low <= before.low + slack
         assert now.high >= before.high - slack
         assert widen(now, np.array(seen)) == now  # values inside the scale do not change it

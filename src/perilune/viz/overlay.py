@@ -137,9 +137,11 @@ def advantages(q_values: Array) -> Array:
 
 
 def widen(scale: Scale, values: Sequence[float] | Array) -> Scale:
-    """Return ``scale``, or a wider scale if some of ``values`` are outside it."""
+    """Return ``scale``, or a wider scale if some of ``values`` are outside it. If all are 0, it stays ``NO_SCALE``."""
     finite = [0.0, *(float(value) for value in values if math.isfinite(value))]
     low, high = min(finite), max(finite)
+    if low == high and scale == NO_SCALE:
+        return scale
     slack = 1e-6 * (scale.high - scale.low)  # tolerance for the rounding below
     if scale.low - slack <= low and high <= scale.high + slack and scale != NO_SCALE:
         return scale  # rounding again could make it wider
@@ -250,6 +252,7 @@ def _still(width: int, panel: Panel, scale: Scale) -> Any:
             draw.text((row.left + layout.size, below), ADVANTAGE, MUTED, small, anchor="la")
         draw.text((row.figure, below), "Q", MUTED, small, anchor="ra")
         ends = [(row.bar[0], "la", f"{scale.low:g}"), (row.bar[1], "ra", f"{scale.high:g}")]
+        ends = [] if scale == NO_SCALE else ends
         for at, anchor, words in ends:
             draw.text((at, below), words, MUTED, small, anchor=anchor)
         zero = _along(row.bar, scale, 0.0)
@@ -266,6 +269,19 @@ def _along(bar: tuple[int, int], scale: Scale, value: float) -> int:
     return bar[0] + round(min(max(share, 0.0), 1.0) * (bar[1] - bar[0]))
 
 
+def _if_equal(bars: Array, layout: _Layout, scale: Scale) -> str:
+    """Return the label of bars that are at most a pixel long: "equal" or "almost equal"; "" for longer bars."""
+    finite = bars[np.isfinite(bars)]
+    if len(finite) < 2 or not layout.rows:
+        return ""
+    bar = layout.rows[0].bar
+    zero = _along(bar, scale, 0.0)
+    if any(abs(_along(bar, scale, value) - zero) > 1 for value in finite.tolist()):
+        return ""
+    words = "equal" if np.ptp(finite) == 0 else "almost equal"
+    return words if 2 * _font(layout.small).getlength(words) < bar[1] - bar[0] else ""
+
+
 def add_panel(now: Timestep, panel: Panel, scale: Scale = NO_SCALE, recent: Sequence[int] = ()) -> Array:
     """Return the image of a time step with the panel below it, and with the outcome if the episode has ended.
 
@@ -278,7 +294,9 @@ def add_panel(now: Timestep, panel: Panel, scale: Scale = NO_SCALE, recent: Sequ
     beneath = _still(width, panel, scale).copy()
     draw, letters = _pillow().ImageDraw.Draw(beneath), _font(layout.size)
     draw.text((width - layout.pad, layout.head / 2), _signed(now.reward), INK, letters, anchor="rm")
-    numbers = zip(layout.rows, q_values.tolist(), advantages(q_values).tolist(), strict=False)
+    bars = advantages(q_values)
+    words = _if_equal(bars, layout, scale)
+    numbers = zip(layout.rows, q_values.tolist(), bars.tolist(), strict=False)
     for number, (row, q, advantage) in enumerate(numbers):
         chosen, middle = number == now.action, (row.top + row.bottom) / 2
         if chosen:
@@ -293,6 +311,9 @@ def add_panel(now: Timestep, panel: Panel, scale: Scale = NO_SCALE, recent: Sequ
             draw.rectangle((row.bar[0], row.top, row.bar[1] - 1, row.bottom), outline=CHOSEN)
         at = min(zero, row.bar[1] - 1)
         draw.line((at, row.top - 2, at, row.bottom + 2), MUTED)
+        if words and math.isfinite(advantage):
+            start, end = max((row.bar[0], at), (at, row.bar[1]), key=lambda side: side[1] - side[0])
+            draw.text(((start + end) / 2, middle), words, MUTED, _font(layout.small), anchor="mm")
         if layout.has_figures:
             draw.text((row.figure, middle), _q(q), INK if chosen else MUTED, letters, anchor="rm")
         for ago, action in enumerate(reversed(recent if layout.tick else ())):
