@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +13,9 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.doctor.program.epsilon import DRAW, FEWEST_ROWS, Burst, Draw, Epsilon, check_schedule
 from perilune.doctor.program.instrument import ORDER
-from perilune.doctor.program.observed import observed
+from perilune.doctor.program.observed import likely, observed
 from perilune.doctor.program.pairs import Forward, network, read
-from perilune.doctor.program.recorder import Window
+from perilune.doctor.program.recorder import Value, Window
 from perilune.doctor.report import Finding, NotRun, Passed
 
 CHECK = "actions"
@@ -40,6 +40,7 @@ class Choice(NamedTuple):
         networks: Number of networks that were asked about this state.
         outcomes: Results of the comparisons of random numbers, by node.
         line: ``file:line`` where the Q-values were computed, or "".
+        numbers: Integers that the program computed from then on, by node, in the order of the first ones.
     """
 
     step: int
@@ -50,6 +51,7 @@ class Choice(NamedTuple):
     networks: int
     outcomes: dict[int, bool]
     line: str
+    numbers: dict[int, int]
 
     @property
     def clear(self) -> bool:
@@ -75,7 +77,7 @@ class Acting:
         self.steps = 0
         self.learned = 0  # number of time steps before the latest update
         self.random: dict[int, list[tuple[int, int]]] = defaultdict(list)  # node -> time step, integer drawn before it
-        self._pending: tuple[int, Forward | None, int, dict[int, bool]] | None = None
+        self._pending: tuple[int, Forward | None, int, dict[int, bool], dict[int, int]] | None = None
         self._drawn: set[str] | None = None
 
     @property
@@ -109,7 +111,8 @@ class Acting:
         networks = len({network(one.key) for one in single if asked is not None and one.states[0] == asked.states[0]})
         if asked is not None and any(len(pair.forward.states) == 1 for pair in reading.pairs):
             asked, networks = (asked, networks) if asked.states[0] == log.last else (None, 0)
-        self._pending = len(log.steps), asked, networks, self._compared(trace, window, len(log.steps))
+        numbers = {} if asked is None else _integers(window.values[asked.place + 1 :])
+        self._pending = len(log.steps), asked, networks, self._compared(trace, window, len(log.steps)), numbers
         self._changes(trace, window, sum(len(pair.prediction) for pair in reading.pairs))
 
     def findings(self, trace: Any) -> Iterator[Finding | Passed | NotRun]:
@@ -131,11 +134,11 @@ class Acting:
     def _resolve(self, log: Any) -> None:
         if self._pending is None or self._pending[0] >= len(log.steps):
             return
-        index, forward, networks, outcomes = self._pending
+        index, forward, networks, outcomes, numbers = self._pending
         self._pending = None
         step = log.steps[index]
         asked, q, line = (-1, None, "") if forward is None else (int(forward.states[0]), forward.q[0], forward.line)
-        self.choices.append(Choice(index, step.action, asked, step.before, q, networks, outcomes, line))
+        self.choices.append(Choice(index, step.action, asked, step.before, q, networks, outcomes, line, numbers))
 
     def _compared(self, trace: Any, window: Window, step: int) -> dict[int, bool]:
         """Read the comparisons of random numbers with thresholds."""
@@ -234,7 +237,8 @@ def _states(trace: Any, choices: list[Choice]) -> Iterator[Finding | Passed]:
         if len(begun) > 0.9 * len(stale):
             evidence += " Each of them was the first action of an episode."
         whole = len(right) < 0.5 * len(others) and len(first) > 0.9 * len(stale)
-        yield observed("loop.state_not_advanced" if whole else "loop.acts_on_other_state", evidence, stale[0].line)
+        name = "loop.state_not_advanced" if whole else "loop.acts_on_other_state"
+        yield observed(name, evidence, _chosen_at(name, trace, stale))
     elif len(right) >= FEWEST and not others:
         yield Passed(
             "training loop", f"the program computes Q of the current state before it acts, in {len(right)} cases"
@@ -254,6 +258,31 @@ def _coded(q: Array) -> bool:
     return bool(np.isin(q, (0, 1)).all()) or len(np.unique(q)) < q.size
 
 
+def _integers(values: Sequence[Value]) -> dict[int, int]:
+    """Return the last integer of each node, in the order of the first ones."""
+    return {
+        value.node: int(value.array.reshape(()))
+        for value in values
+        if value.kind == "value"
+        and value.array is not None
+        and value.array.size == 1
+        and value.array.dtype.kind in "iu"
+    }
+
+
+def _chosen_at(name: str, trace: Any, choices: list[Choice]) -> str:
+    """Return the line that computes the action from the Q-values, ``file:line``.
+
+    If it is unknown, return the line that matches a clue of the finding ``name``, or computes the Q-values.
+    """
+    agreeing = Counter(node for one in choices for node, number in one.numbers.items() if number == one.action)
+    if len({one.action for one in choices}) > 1:  # otherwise a constant agrees, too
+        for node in dict.fromkeys(node for one in choices for node in one.numbers):
+            if agreeing[node] > 0.9 * len(choices):
+                return f"{trace.nodes[node].file}:{trace.nodes[node].line}"
+    return likely(name, trace.nodes) or choices[0].line
+
+
 def _greedy(trace: Any, choices: list[Choice], draw: Epsilon | None) -> Iterator[Finding | Passed]:
     """Check that actions that are not random have the largest Q."""
     clear = [one for one in choices if one.clear and (draw is None or one.outcomes.get(draw.node) is not draw.random)]
@@ -261,15 +290,14 @@ def _greedy(trace: Any, choices: list[Choice], draw: Epsilon | None) -> Iterator
         return
     best = float(np.mean([one.greedy for one in clear]))
     worst = float(np.mean([int(one.q.argmin()) == one.action for one in clear]))  # type: ignore[union-attr]
-    line = clear[0].line
     if best > 0.95:
         yield Passed(CHECK, f"greedy actions have the largest Q, in {len(clear)} states")
     elif worst > 0.9:
         evidence = f"{worst:.0%} of {len(clear)} actions have the smallest Q of the current state."
-        yield observed("exploration.argmin", evidence, line)
+        yield observed("exploration.argmin", evidence, _chosen_at("exploration.argmin", trace, clear))
     elif draw is None and worst > best + 0.2 and _by_chance(worst, len(clear), 1 / trace.log.actions) < CERTAIN:
         evidence = f"{worst:.0%} of {len(clear)} actions have the smallest Q, and {best:.0%} have the largest."
-        yield observed("exploration.argmin", evidence, line)
+        yield observed("exploration.argmin", evidence, _chosen_at("exploration.argmin", trace, clear))
 
 
 def _random(trace: Any, choices: list[Choice], draw: Epsilon | None, drawn: list[int]) -> Iterator[Finding]:
@@ -290,7 +318,7 @@ def _random(trace: Any, choices: list[Choice], draw: Epsilon | None, drawn: list
     always = always and all(one.asked == one.current for one in choices) and all(one.greedy for one in asked)
     if always and asked[0].step < 5 and not any(BY_CHANCE.search(node.text) for node in trace.nodes):
         evidence = f"Each of {len(asked)} actions has the largest Q of its state, from the first time step on."
-        yield observed("exploration.never_explores", evidence, asked[0].line)
+        yield observed("exploration.never_explores", evidence, _chosen_at("exploration.never_explores", trace, asked))
 
 
 def _drawn_at(trace: Any) -> str:
