@@ -307,9 +307,9 @@ def test_axes_fit_single_points_logarithms_and_outcomes(browser: Browser, origin
 
         ends = [{"label": label, "x": x, "y": [1, 2]} for label, x in {"short": [0, 50], "late": [20, 100]}.items()]
         read = {x: dict(page.evaluate(READINGS, [ends, x, 2])) for x in (10, 30, 51, 60, None)}
-        assert read[10] == {"short": 1}  # lines without data at the cursor are not listed
-        assert read[60] == {"late": 2}
-        assert read[30].keys() == read[51].keys() == {"short", "late"}
+        assert read[10] == {"short": 1, "late": None}  # no value before the first and after the last point
+        assert read[60] == {"short": None, "late": 2}
+        assert None not in {*read[30].values(), *read[51].values()}
         assert read[None] == {"short": 2, "late": 2}
 
 

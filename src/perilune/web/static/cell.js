@@ -53,7 +53,7 @@ export function createCell(name, on) {
   const rest = el("span", { class: "rest" });
   const head = el("header", {}, el("h3", {}, heading), el("code", {}, name), note, actions);
   const foot = el("div", { class: "foot" }, where, list, rest);
-  const element = el("section", { class: "chart" }, head, el("div", { class: "stage" }, problem, plot, nothing), axis, foot, description);
+  const element = el("section", { class: "chart" }, head, el("div", { class: "stage" }, problem, plot, nothing, axis), foot, description);
   element.id = `chart-${name}`;
 
   const chart = createChart(plot, {

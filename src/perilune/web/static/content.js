@@ -233,14 +233,15 @@ export function extent(values) {
 }
 
 /**
- * Return the values of the lines that have data at x (null: the latest values): ``listed`` as [{place, label, value, low,
- * high}], and ``rest``, a summary of the other lines. If y is not null, list the lines nearest to y. ``slack`` is the
- * distance from a line at which it still has data.
+ * Return the values at x (null: the latest): ``listed`` as [{place, label, value, low, high}], and ``rest``, a summary of
+ * the other lines. If y is not null, list the lines nearest to y. The values are null if x is further than ``slack`` from
+ * a line.
  */
 export function readings(strong, x, y, slack, format = number) {
-  const there = strong.filter((line) => x === null || (line.x[0] - slack <= x && x <= line.x.at(-1) + slack));
-  const all = there.map((line) => {
-    const [value, low, high] = [line.y, line.low, line.high].map((y) => (y ? valueAt({ x: line.x, y }, x) : null));
+  const all = strong.map((line) => {
+    const there = x === null || (line.x[0] - slack <= x && x <= line.x.at(-1) + slack);
+    const at = (y) => (y && there ? valueAt({ x: line.x, y }, x) : null);
+    const [value, low, high] = [line.y, line.low, line.high].map(at);
     return { place: line.place, label: line.label, value, low, high };
   });
   if (y !== null && all.length > MAX_LISTED)
