@@ -106,6 +106,9 @@ def pages(runs: Sequence[Run]) -> list[list[Run]]:
 
     Args:
         runs: The runs.
+
+    Returns:
+        The groups, in the order of the runs.
     """
     groups = list(_by_environment(runs).values())
     parts = [groups[first : first + MAX_ENVIRONMENTS] for first in range(0, len(groups), MAX_ENVIRONMENTS)]
