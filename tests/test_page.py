@@ -301,7 +301,24 @@ def test_axes_fit_single_points_logarithms_and_outcomes(browser: Browser, origin
         compared = content(page, "episodes.outcome", [*shares, shares[0] | {"id": "b"}], outcome="balanced")
         assert [(line["id"], line["y"]) for line in compared["strong"]] == [("a", [0, 0.75])]
 
-        values = [0, -3, 476.0, 0.734, 9.999, 57.04, -312.44, 12_345.6, 4e-7, 31.44, 61, 3_599, 3_600, 3_725.5, 90_061]
+        values = [
+            0,
+            -3,
+            476.0,
+            0.734,
+            9.999,
+            57.04,
+            57.08,
+            -312.44,
+            12_345.6,
+            4e-7,
+            31.44,
+            61,
+            3_599,
+            3_600,
+            3_725.5,
+            90_061,
+        ]
         expected = [[number(value).replace("-", MINUS, value < 0), duration(abs(value))] for value in values]
         assert page.evaluate(FORMATS, values) == expected  # as in figures, reports and the terminal
 

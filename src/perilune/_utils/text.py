@@ -53,7 +53,7 @@ def number(value: float | None, decimals: int | None = None) -> str:
     elif size >= 1000 or value == int(value):
         text = f"{int(value) if value == int(value) else value:,.0f}"
     elif size >= 10:
-        text = f"{value:.1f}"
+        text = f"{value:.1f}".removesuffix(".0")
     else:
         text = f"{value:.3g}"
     lost = decimals is None and 0 < size < 0.001

@@ -16,7 +16,7 @@ export function number(value) {
         ? WHOLE.format(value)
         : value.toExponential(1)
       : size >= 10
-        ? value.toFixed(1)
+        ? String(Number(value.toFixed(1)))
         : size >= 1e-3
           ? String(Number(value.toPrecision(3)))
           : value.toExponential(1);
