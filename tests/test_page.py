@@ -78,8 +78,8 @@ def test_page_follows_a_run_from_start_to_removal(browser: Browser, root: Path, 
         lines = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
         (run / "episodes.jsonl").write_text("".join(lines[:-10]))
         training.enter_context(lock.acquire(run))
-        expect(state).to_have_text(re.compile(r"^running, \d+ %$"))
-        expect(page.locator("#runs progress")).to_have_attribute("title", re.compile(r"^\d+ % of the budget$"))
+        expect(state).to_have_text(re.compile(r"^running, \d+%$"))
+        expect(page.locator("#runs progress")).to_have_attribute("title", re.compile(r"^\d+% of the budget$"))
         before = count_values(page, "live")
         with (run / "episodes.jsonl").open("a") as log:
             log.writelines(lines[-10:])
@@ -180,7 +180,7 @@ def test_page_is_accessible_in_every_layout(
     with visit(browser, variants, size, scheme) as visited:
         page = visited.open("run=outcomes")
         rows = page.locator("#outcomes tr")
-        expect(rows).to_have_text(["balanced0 %0", "fell75 %3", "left the track25 %1"])
+        expect(rows).to_have_text(["balanced0%0", "fell75%3", "left the track25%1"])
         for row, number in zip(rows.all(), OUTCOMES.values(), strict=True):
             track, fill = row.locator(".track").bounding_box(), row.locator(".fill").bounding_box()
             assert track is not None

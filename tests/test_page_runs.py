@@ -163,7 +163,7 @@ def test_run_in_training_is_selected_and_has_an_estimated_end(browser: Browser, 
         (runs / "slow" / "checkpoints").rename(runs / "slow" / "aside")
         page = visited.open()
         expect(page.locator(LABELS)).to_have_text(["slow"])
-        expect(page.locator("#runs .state.running")).to_have_text(re.compile(r"running, \d+ %"))
+        expect(page.locator("#runs .state.running")).to_have_text(re.compile(r"running, \d+%"))
         assert re.fullmatch(r"[\d.]+ s|\d+ min( \d\d s)?", row(page, "slow")["ETA"])
         assert_accessible(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

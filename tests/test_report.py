@@ -86,7 +86,7 @@ def test_scores_equal_evaluations_on_the_fixed_start_states(whole: Path, tags: H
         # The bootstrap interval is about as wide as the normal one.
         assert high - low == pytest.approx(2 * 1.96 * returns.std() / np.sqrt(EPISODES), rel=0.25)
         assert float(lowest) == returns.min()
-        assert share.startswith("0 %")
+        assert share.startswith("0%")
         assert outcomes.startswith("fell")
 
 

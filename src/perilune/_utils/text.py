@@ -62,7 +62,7 @@ def number(value: float | None, decimals: int | None = None) -> str:
 
 def percent(share: float) -> str:
     """Format a share as a percentage."""
-    return f"{100 * share:.0f} %"
+    return f"{share:.0%}"
 
 
 def whole(count: int) -> str:

@@ -232,7 +232,7 @@ def _visited(obs: Array, axes: tuple[int, int], entries: Sequence[str], title: s
         axis.set(title=name, xlabel=entries[axes[0]], ylabel=entries[axes[1]] if axis is panels[0] else "")
         axis.grid(visible=True)
         _draw_scene(axis, scene)
-    percent = {"format": lambda value, _: f"{100 * value:.3g} %"}
+    percent = {"format": lambda value, _: f"{100 * value:.3g}%"}
     bar = _color_bar(figure, mesh, panels, pad=0.015, fraction=0.035, **percent)
     bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
     bar.ax.yaxis.set_minor_locator(NullLocator())

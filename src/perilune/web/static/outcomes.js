@@ -51,7 +51,7 @@ function row(label, many, all) {
     {},
     el("th", { scope: "row", title: label }, label),
     el("td", { class: "bar" }, el("span", { class: "track", "aria-hidden": "true" }, fill)),
-    el("td", {}, `${Math.round((100 * many) / all)} %`),
+    el("td", {}, `${Math.round((100 * many) / all)}%`),
     el("td", { class: "note", title: `${number(many)} of ${number(all)} episodes` }, number(many)),
   );
 }

@@ -164,7 +164,7 @@ function makeStatus({ id }) {
 function updateStatus(cell, run) {
   const [mark, bar, error] = cell.children;
   mark.className = `state ${run.state}`;
-  const used = run.progress === null ? "" : `${Math.floor(100 * run.progress)} %`;
+  const used = run.progress === null ? "" : `${Math.floor(100 * run.progress)}%`;
   text(mark, run.state === "running" && used ? `running, ${used}` : run.state);
   mark.title = run.message ?? "";
   bar.hidden = run.progress === null || run.progress >= 1 || ["unreadable", "finished"].includes(run.state);

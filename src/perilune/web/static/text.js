@@ -58,7 +58,7 @@ export function clock(seconds) {
 
 /** Format a share as a percentage. */
 export function percent(share) {
-  return typeof share === "number" ? `${Math.round(100 * share)} %` : "–";
+  return typeof share === "number" ? `${Math.round(100 * share)}%` : "–";
 }
 
 /** Format seconds as 31.4 s, 2 min 05 s or 1 h 02 min. */
