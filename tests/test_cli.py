@@ -305,7 +305,7 @@ OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
     "steps": (["9e3"], 9_000), "episodes": (["77"], 77), "max_episode_steps": (["5_00"], 500),
     "eval_every": (["None"], None), "eval_episodes": (["4"], 4), "stop_at_return": (["-12.5"], -12.5),
     "metrics_every": (["9"], 9), "video_every": (["20"], 20), "checkpoint_seconds": (["2.5"], 2.5),
-    "keep_checkpoints": (["4"], 4), "num_envs": (["3"], 3),
+    "keep_checkpoints": (["4"], 4), "num_envs": (["3"], 3), "envpool": ([], True),
     # of DQNConfig
     "hidden": (["32", "64", "tanh", "16"], (32, (64, "tanh"), 16)), "activation": (["tanh"], "tanh"),
     "noisy": ([], True), "dueling": ([], True), "mirror": ([], True), "layer_norm": (None, False),
@@ -320,7 +320,7 @@ OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
     "epsilon_decay_per": (["update"], "update"), "max_action_repeat": (["8"], 8), "gradient_steps": (["2"], 2),
     "epochs": (["3"], 3), "munchausen_temperature": (["0.1"], 0.1), "munchausen_floor": (["-2e0"], -2.0),
     "ema_decay": (["0.99"], 0.99), "ema_acts": ([], True), "priority_beta": (["0.5"], 0.5),
-    "priority_beta_steps": (["900"], 900), "atoms": (["21"], 21), "quantiles": (["8"], 8),
+    "priority_beta_steps": (["900"], 900), "atoms": (["21"], 21), "quantiles": (["8"], 8), "output_scale": (["5"], 5.0),
 }  # fmt: skip
 HEADS: dict[str, dict[str, tuple[Sequence[str] | None, object]]] = {  # settings that exclude others
     "expected": {"head": (["expected"], "expected"), "loss": (["mse"], "mse"), "td_lambda": (["0.9"], 0.9)},

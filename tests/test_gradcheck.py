@@ -126,14 +126,17 @@ def test_loss_gradients_match_differences(delta: float, error: list[float], seed
 
 
 @settings(max_examples=30)
-@given(st.booleans(), st.booleans(), st.booleans(), st.integers(1, 3), st.integers(1, 4), st.integers(0, 2**32 - 1))
-def test_noisy_and_dueling_gradients_match_differences(
-    noisy: bool, dueling: bool, layer_norm: bool, atoms: int, rows: int, seed: int
+@given(
+    st.booleans(), st.booleans(), st.booleans(), st.sampled_from([1.0, 0.3, 4.0]), st.integers(1, 3), st.integers(1, 4),
+    st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_noisy_dueling_and_scaled_gradients_match_differences(
+    noisy: bool, dueling: bool, layer_norm: bool, output_scale: float, atoms: int, rows: int, seed: int
 ) -> None:
     generator = np.random.default_rng(seed)
     network = mlp(
         3, [(4, "tanh"), (5, "linear")], 2,
-        atoms=atoms, layer_norm=layer_norm, dueling=dueling, noisy=noisy, dtype=np.float64,
+        atoms=atoms, layer_norm=layer_norm, dueling=dueling, noisy=noisy, output_scale=output_scale, dtype=np.float64,
     )  # fmt: skip
     network.parameters[:] = generator.uniform(-1, 1, network.parameters.shape)
     network.draw_noise(np.random.default_rng(seed))

@@ -60,6 +60,8 @@ class DQNConfig:
     """Lowest and highest return that the c51 head represents, or None for the other heads."""
     quantiles: Annotated[int, Meta(ge=1, le=10_000)] = 16
     """Number of quantiles of the qr head (from 1 to 10000)."""
+    output_scale: Positive = 1.0
+    """Factor of the network outputs (> 0). If returns are in the hundreds, 10 lets the network reach them sooner."""
 
     # One update
     loss: Loss = "huber"
@@ -240,6 +242,9 @@ class TrainConfig:
     """Steps after which an episode is truncated (>= 1), or None for the limit of the environment."""
     num_envs: Count = 1
     """Number of environments that step together and share each forward pass (>= 1)."""
+    envpool: bool = False
+    """Step the environments with EnvPool, which is faster. Its random numbers differ from those of Gymnasium, and a
+    resumed run begins new episodes. Needs the extra envpool."""
     eval_every: Count | None = 5_000
     """Environment steps between greedy evaluations (>= 1), or None to evaluate only at the end."""
     eval_episodes: Count = 10

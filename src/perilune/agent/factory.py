@@ -37,6 +37,7 @@ def make_networks(
             layer_norm=config.layer_norm,
             dueling=config.dueling,
             noisy=config.noisy,
+            output_scale=config.output_scale,
         )
         initialize(online, config.initializer, generator)
         target = copy.deepcopy(online)

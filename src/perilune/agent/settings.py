@@ -29,6 +29,7 @@ class AgentSettings(TypedDict, total=False):
     atoms: int
     value_range: tuple[float, float] | None
     quantiles: int
+    output_scale: float
     loss: Loss
     huber_delta: float
     optimizer: OptimizerName
@@ -76,6 +77,7 @@ class TrainSettings(TypedDict, total=False):
     episodes: int | None
     max_episode_steps: int | None
     num_envs: int
+    envpool: bool
     eval_every: int | None
     eval_episodes: int
     stop_at_return: float | None

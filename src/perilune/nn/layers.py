@@ -209,6 +209,34 @@ class Dueling(Layer):
 ACTIVATIONS: dict[str, type[ReLU] | type[Tanh]] = {"relu": ReLU, "tanh": Tanh}
 
 
+class Scale(Layer):
+    """A constant factor: y = factor x. Backward: dx = factor dy.
+
+    Args:
+        width: size of x and y.
+        factor: the factor.
+    """
+
+    def __init__(self, width: int, factor: float) -> None:
+        self.outputs = width
+        self.factor = factor
+
+    @override
+    def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
+        return {}
+
+    @override
+    def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
+        np.multiply(x, self.factor, out=y)
+
+    @override
+    def backward(
+        self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
+    ) -> None:
+        if dx is not None:
+            np.multiply(dy, self.factor, out=dx)
+
+
 def mlp(
     inputs: int,
     hidden: Sequence[tuple[int, Activation]],
@@ -218,9 +246,10 @@ def mlp(
     layer_norm: bool = False,
     dueling: bool = False,
     noisy: bool = False,
+    output_scale: float = 1.0,
     dtype: DTypeLike = np.float32,
 ) -> Network:
-    """Build a multilayer perceptron: Dense, [LayerNorm], activation, ..., Dense, [Dueling].
+    """Build a multilayer perceptron: Dense, [LayerNorm], activation, ..., Dense, [Dueling], [Scale].
 
     Args:
         inputs: O, the size of an observation.
@@ -230,6 +259,7 @@ def mlp(
         layer_norm: put a LayerNorm between each hidden Dense and its activation.
         dueling: add a Dueling layer at the end.
         noisy: use NoisyDense instead of Dense.
+        output_scale: factor of the outputs. Unless it is 1, add a Scale layer at the end.
         dtype: float32 for training, float64 for gradient checks.
 
     Returns:
@@ -259,4 +289,6 @@ def mlp(
         layers += [dense(width, (1 + actions) * atoms), Dueling(actions, atoms)]
     else:
         layers.append(dense(width, actions * atoms))
+    if output_scale != 1:
+        layers.append(Scale(actions * atoms, output_scale))
     return Network(inputs, layers, dtype)

@@ -6,6 +6,7 @@ from perilune import envs
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.envs.known import lookup
+from perilune.envs.pool import check_pool
 from perilune.envs.rendering import can_draw
 from perilune.errors import ConfigError, UnsupportedEnvironmentError
 from perilune.training.progress import TrainingProgress
@@ -17,7 +18,9 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
     Raises:
         ConfigError: the budget ends before the first update, or is already used up; the replay buffer does not fit
             into memory; the environment cannot render or be copied, but the settings require it; its record does not
-            match its spaces; or ``progress`` has a different number of environments.
+            match its spaces; EnvPool does not have the environment; or ``progress`` has a different number of
+            environments.
+        MissingDependencyError: the setting ``envpool`` needs EnvPool, which is not installed.
     """
     if progress is None:
         learning_starts, train_freq = agent.config.warm_up_steps, agent.config.updates_due[0]
@@ -54,7 +57,9 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
             config.video_every,
             f'None, because {envs.name(env)} cannot render. Pass its ID, or make it with render_mode="rgb_array"',
         )
-    if config.num_envs > 1:
+    if config.envpool:
+        check_pool(env)
+    elif config.num_envs > 1:
         try:
             envs.close(envs.again(env))
         except UnsupportedEnvironmentError as error:

@@ -81,7 +81,7 @@ def _hardly_falls(config: DQNConfig, is_still: str, last: float) -> HealthWarnin
 
 def _share_of_way(config: DQNConfig, train: TrainConfig) -> float | None:
     """Return the largest fraction of the fall of epsilon that the budget can cover, or None if unknown."""
-    steps = None if train.steps is None else max(0, train.steps - config.learning_starts)
+    steps = None if train.steps is None else max(0, train.steps - config.warm_up_steps)
     if config.epsilon_decay is None:
         return None if steps is None else min(1.0, steps / config.epsilon_decay_steps)
     if config.epsilon_decay_per == "update":

@@ -9,13 +9,25 @@ import numpy as np
 from perilune import envs
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
+from perilune.envs.pool import send
 from perilune.errors import DivergenceError, EnvironmentFaultError, located
 from perilune.training import health
 from perilune.training.checks import check
 from perilune.training.evaluation import select
 from perilune.training.events import Ended, Event, Metrics
 from perilune.training.progress import MOST_CHECKED, TrainingProgress
-from perilune.training.slots import EnvSlot, begin_episode, close, replay_episode, restore, safe_point, timed, warm_up
+from perilune.training.slots import (
+    EnvSlot,
+    begin_episode,
+    close,
+    forget_episodes,
+    make_slots,
+    replay_episode,
+    restore,
+    safe_point,
+    timed,
+    warm_up,
+)
 
 SAFE_POINT_EVERY = 10_000  # time steps between safe points of an episode, so that an endless one can be saved
 
@@ -46,14 +58,16 @@ def training_events(
     check(agent, env, config, progress)
     progress = TrainingProgress.start(agent) if progress is None else progress.copy()
     progress.finished = False
+    if config.envpool:
+        forget_episodes(progress)
     if not progress.episodes:
         agent.begin_training(config.num_envs)
-    slots = [EnvSlot(0, env, render=True)]
-    slots += [EnvSlot(index, envs.again(env), render=bool(config.video_every)) for index in range(1, config.num_envs)]
-    return timed(progress, _training(agent, slots, config, progress))
+    return timed(progress, _training(agent, env, make_slots(agent, env, config), config, progress))
 
 
-def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress: TrainingProgress) -> Iterator[Event]:
+def _training(
+    agent: Agent, env: envs.Env, slots: list[EnvSlot], config: TrainConfig, progress: TrainingProgress
+) -> Iterator[Event]:
     """Yield the events of a training run, add the location to its errors, and close the environments that it made."""
     last_step, last_episode = progress.stop_step(config), progress.stop_episode(config)
     updates_before, resumed = agent.updates, progress.episodes
@@ -74,8 +88,7 @@ def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress:
             if any(len(slot.episode.actions) % SAFE_POINT_EVERY == 0 for slot in slots):
                 yield safe_point(progress, slots, best)
                 best = False
-            actions = agent.act(np.stack([slot.obs for slot in slots]))
-            for slot, action in zip(slots, actions, strict=True):
+            for slot, action in zip(slots, _actions(agent, slots, config), strict=True):
                 ended = yield from _step(agent, slot, slots, action, config, progress, last_step)
                 if ended is None:
                     continue
@@ -83,7 +96,7 @@ def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress:
                 yield slot.result(agent, ended)
                 stopping = used_up = agent.env_steps >= last_step or agent.episodes >= last_episode
                 if stopping or _crossed(config.eval_every, progress.last_eval_check, agent.env_steps):
-                    evaluated = select(agent, slot.env, config, progress)
+                    evaluated = select(agent, env if config.envpool else slot.env, config, progress)
                     yield evaluated
                     if evaluated.best:
                         progress.best_return, best = evaluated.mean_return, True
@@ -99,7 +112,15 @@ def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress:
     except (EnvironmentFaultError, DivergenceError) as error:
         raise located(error, slot.where(agent.env_steps)) from error
     finally:
-        close(slots)
+        close(slots, env)
+
+
+def _actions(agent: Agent, slots: Sequence[EnvSlot], config: TrainConfig) -> list[int]:
+    """Return the next action of each environment. With EnvPool, step the environments."""
+    actions = agent.act(np.stack([slot.obs for slot in slots]))
+    if config.envpool:
+        send([slot.active for slot in slots], actions)
+    return actions
 
 
 def _step(

@@ -15,6 +15,7 @@ from perilune._utils.seeding import episode_seed
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.envs.known import lookup
+from perilune.envs.pool import members, send
 from perilune.envs.rendering import drawing, frame
 from perilune.errors import EnvironmentFaultError, MissingDependencyError, PeriluneWarning
 from perilune.training.events import Ended, Episode, Evaluated, Event, SafePoint, Started, Timestep, WarmingUp
@@ -29,7 +30,7 @@ class EnvSlot:
     Attributes:
         index: number of the slot. The agent has one n-step accumulator per slot.
         env: the environment.
-        renderer: the same environment with images, or None.
+        renderer: the same environment with images, or None. For a member of a pool, a different environment.
         active: ``env`` or ``renderer``, the one that plays the current episode.
         recorded: whether the current episode is recorded on video.
         episode: the current episode. In the warm-up, its number is 0.
@@ -39,10 +40,10 @@ class EnvSlot:
         statistics: running statistics of the wrappers before the current episode.
     """
 
-    def __init__(self, index: int, env: envs.Env, render: bool) -> None:
+    def __init__(self, index: int, env: envs.Env, renderer: envs.Env | None) -> None:
         self.index = index
         self.env = env
-        self.renderer = drawing(env) if render else None
+        self.renderer = renderer
         self.known = lookup(envs.name(env))
         self.sizes = envs.space_sizes(env)
         self.active = env
@@ -64,6 +65,7 @@ class EnvSlot:
         """Take one time step that is not trained on, and return next_obs, float32 [O], reward, and both flags."""
         episode = self.episode
         episode.actions.append(action)
+        send([self.active], [action])
         next_obs, reward, terminated, truncated = envs.step(self.active, self.sizes, action)
         self.episode_return += reward
         if len(episode.actions) <= MOST_CHECKED:
@@ -102,6 +104,22 @@ class EnvSlot:
         return f"{f'step {step:,}' if step else 'reset'} of {episode}, after {env_steps:,} environment steps"
 
 
+def make_slots(agent: Agent, env: envs.Env, config: TrainConfig) -> list[EnvSlot]:
+    """Return a slot for each environment. The first one has ``env`` itself, except with EnvPool."""
+    played: Sequence[envs.Env]
+    if config.envpool:
+        played = members(env, [episode_seed(agent.generators.environment) for _ in range(config.num_envs)])
+    else:
+        played = [env, *(envs.again(env) for _ in range(1, config.num_envs))]
+
+    def renderer(index: int) -> envs.Env | None:
+        if index and not config.video_every:
+            return None
+        return drawing(envs.again(env) if config.envpool else played[index])
+
+    return [EnvSlot(index, one, renderer(index)) for index, one in enumerate(played)]
+
+
 def warm_up(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: TrainingProgress) -> Iterator[WarmingUp]:
     """Fill the replay buffer by playing random actions. Truncate the last episode. These episodes are not counted."""
     over = True
@@ -133,6 +151,19 @@ def begin_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: Tr
         yield Started(None if slot.renderer is None else _initial_image(slot.renderer))
         if not slot.recorded:
             slot.active = slot.env
+            if config.envpool:
+                slot.begin(slot.episode)
+
+
+def forget_episodes(progress: TrainingProgress) -> None:
+    """Warn and forget the running episodes of a saved run, because EnvPool cannot play them again."""
+    if progress.episodes:
+        warnings.warn(
+            "this run does not resume exactly: EnvPool cannot repeat an episode, so new episodes begin.",
+            PeriluneWarning,
+            stacklevel=2,
+        )
+    progress.episodes = progress.played = ()
 
 
 def restore(slots: Sequence[EnvSlot], progress: TrainingProgress) -> None:
@@ -205,11 +236,11 @@ def safe_point(progress: TrainingProgress, slots: Sequence[EnvSlot], best: bool)
     return SafePoint(progress, best)
 
 
-def close(slots: Sequence[EnvSlot]) -> None:
-    """Close every environment except the one that the caller passed."""
+def close(slots: Sequence[EnvSlot], env: envs.Env) -> None:
+    """Close every environment except ``env``, which the caller passed."""
     for slot in slots:
         for made in (slot.env, slot.renderer):
-            if made is not None and made is not slots[0].env:
+            if made is not None and made is not env:
                 envs.close(made)
 
 

@@ -162,7 +162,7 @@ def _rises(facts: Facts) -> Match | None:
 def _random(facts: Facts) -> Match | None:
     agent, last = facts.agent, facts.episodes[-10:]
     epsilon = float(np.mean([episode.epsilon for episode in last])) if last else 0.0
-    if epsilon <= 0.2 or facts.is_solved or facts.env_steps <= agent.learning_starts:
+    if epsilon <= 0.2 or facts.is_solved or facts.env_steps <= agent.warm_up_steps:
         return None
     steps = max(1, (facts.train.steps or facts.env_steps) // 4)
     changes = {"epsilon_decay": None, "epsilon_decay_steps": steps, "epsilon_end": min(agent.epsilon_end, 0.05)}
