@@ -34,8 +34,8 @@ class Linear:
         rows = np.arange(len(action))
         error = np.zeros((len(action), 2))
         error[rows, action] = ((obs @ self.w + self.b)[rows, action] - target) / len(action)
-        self.w -= 0.01 * obs.T @ error
-        self.b -= 0.01 * error.sum(axis=0)
+        self.w -= 0.05 * obs.T @ error
+        self.b -= 0.05 * error.sum(axis=0)
 
 
 class Complete(Linear):

@@ -199,7 +199,7 @@ class Adapter:
         error = np.zeros((len(obs), 2))
         rows = np.arange(len(obs))
         error[rows, action] = (self.q_values(obs)[rows, action] - target) / len(obs)
-        self.w -= 0.01 * obs.T @ error
+        self.w -= 0.05 * obs.T @ error
 def make(seed=0):
     return Adapter(seed)
 """

@@ -297,6 +297,7 @@ def test_shared_memory_finding_names_the_arrays() -> None:
 
 @pytest.mark.parametrize("fault", FAULTY)
 def test_fault_is_found_as_the_root_cause(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "LONG_RUN_STEPS", 3 * loops.RUN_STEPS)
     monkeypatch.setattr(loops, "NEVER_STEPS", 2 * loops.LONG_RUN_STEPS)
     report = examine(type("Faulty", (Complete,), FAULTY[fault]))
     found = {finding.id: finding for finding in report.findings}

@@ -136,8 +136,8 @@ class Masked(Complete):
         rows = np.arange(len(action))
         error = np.zeros((len(action), 3))
         error[rows, action] = ((obs @ self.w + self.b)[rows, action] - target) / len(action)
-        self.w -= 0.01 * obs.T @ error
-        self.b -= 0.01 * error.sum(axis=0)
+        self.w -= 0.05 * obs.T @ error
+        self.b -= 0.05 * error.sum(axis=0)
 
     def act(self, obs: Array, epsilon: float) -> int:
         if self.rng.random() < epsilon:
@@ -620,7 +620,8 @@ class RunsEpisodes(Complete):
         super().run(env, 100 * env_steps)
 
 
-def test_loop_that_runs_for_too_long_is_ended() -> None:
+def test_loop_that_runs_for_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "RUN_STEPS", 300)
     agents: list[RunsEpisodes] = []
 
     class Kept(RunsEpisodes):
@@ -746,13 +747,14 @@ def test_learning_once_per_episode_is_noted_unless_there_are_many_updates(update
 
 
 def test_loop_without_updates_is_inconclusive_and_a_long_warm_up_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loops, "LONG_RUN_STEPS", 4 * loops.RUN_STEPS)
+    monkeypatch.setattr(loops, "LONG_RUN_STEPS", 3 * loops.RUN_STEPS)
+    monkeypatch.setattr(loops, "LONG_RUN_SECONDS", np.inf)
     monkeypatch.setattr(loops, "RUN_SHARE", 0.0)  # no time for the third run
     never = doctor.check_agent(change(after=lambda self, step: None), budget=600)
     assert "loop.no_updates" in {one.id for one in never.findings}
     assert never.outcome == "inconclusive"
     late = doctor.check_agent(
-        change(after=lambda self, step: step < 3 * loops.RUN_STEPS or Complete.after(self, step)), budget=600
+        change(after=lambda self, step: step < 2 * loops.RUN_STEPS or Complete.after(self, step)), budget=600
     )
     assert late.outcome == "healthy"
     assert late.findings == []
@@ -761,6 +763,7 @@ def test_loop_without_updates_is_inconclusive_and_a_long_warm_up_is_not(monkeypa
 @pytest.mark.parametrize(("start", "expected"), [(np.inf, {"loop.never_learns"}), (10_000, {"loop.no_updates"})])
 def test_loop_that_never_learns_is_found(start: float, expected: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "RUN_SHARE", np.inf)
+    monkeypatch.setattr(loops, "LONG_RUN_SECONDS", np.inf)
     monkeypatch.setattr(loops, "LONG_RUN_STEPS", 2000)
     monkeypatch.setattr(loops, "NEVER_STEPS", 12_000)
     found, reasons = check(type("Late", (Loop,), {"start": start}), "training loop")
@@ -831,19 +834,22 @@ def test_priorities_from_signed_errors_are_found(size: Callable[[Array], Array])
     assert set(found) == (set() if size is np.abs else {"replay.one_sided_priorities"})
 
 
-def test_warm_up_that_the_buffer_cannot_hold_is_found() -> None:
+def test_warm_up_that_the_buffer_cannot_hold_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "LONG_RUN_STEPS", 3 * loops.RUN_STEPS)
+    monkeypatch.setattr(loops, "LONG_RUN_SECONDS", np.inf)
+
     class Small(Complete):
         def remember(self, *transition: Any) -> None:
             super().remember(*transition)
-            del self.memory[:-5000]
+            del self.memory[:-1250]
 
         def after(self, step: int) -> None:
-            if len(self.memory) > 6000:
+            if len(self.memory) > 1500:
                 super().after(step)
 
     found = check(Small, "training loop")[0]
     assert set(found) == {"hyperparameters.warm_up"}
-    assert "only the last 5000" in found["hyperparameters.warm_up"].evidence
+    assert "only the last 1250" in found["hyperparameters.warm_up"].evidence
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ def learn(obs, action, reward, next_obs, terminated):
     errors = np.zeros((len(action), 2))
     rows = np.arange(len(action))
     errors[rows, action] = q(obs, weights)[rows, action] - reward - GAMMA * (MASK) * following
-    weights["w"] -= 0.01 * obs.T @ errors / len(action)
-    weights["b"] -= 0.01 * errors.mean(axis=0)
+    weights["w"] -= 0.05 * obs.T @ errors / len(action)
+    weights["b"] -= 0.05 * errors.mean(axis=0)
 
 
 def sync():

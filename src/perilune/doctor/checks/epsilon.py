@@ -34,6 +34,7 @@ class Epsilon(NamedTuple):
     value: float
 
 
+Tracer = Callable[[FrameType, str, Any], Any]
 Places = dict[CodeType, str]  # the user's functions that use epsilon, and the name of its variable or attribute
 
 
@@ -55,13 +56,37 @@ def find_epsilon(agent: AgentCopy) -> Places:
 def recorded(places: Places, record: Callable[[float], object]) -> contextlib.AbstractContextManager[None]:
     """Call ``record`` with the value of epsilon each time one of the functions in ``places`` returns."""
 
-    def returned(frame: FrameType) -> None:
-        if (wanted := places.get(frame.f_code)) is not None:
+    def returned(frame: FrameType, event: str, _: Any) -> Tracer:
+        if event == "return":
+            wanted = places[frame.f_code]
             value = next((value for name, value in _variables(frame) if name == wanted), None)
             if (number := _number(value)) is not None:
                 record(number)
+        return returned
 
-    return _profiled(returned) if places else contextlib.nullcontext()
+    def trace(frame: FrameType, event: str, _: Any) -> Tracer | None:
+        if frame.f_code not in places:
+            return None
+        frame.f_trace_lines = False
+        return returned
+
+    # A profile function takes more time: Python calls it for C functions too.
+    return _traced(trace) if places else contextlib.nullcontext()
+
+
+def untraced() -> contextlib.AbstractContextManager[None]:
+    """Call no trace function, for the doctor's own work during the run."""
+    return _traced(None)
+
+
+@contextlib.contextmanager
+def _traced(trace: Tracer | None) -> Iterator[None]:
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 @contextlib.contextmanager

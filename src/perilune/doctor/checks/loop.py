@@ -13,7 +13,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import finding
 from perilune.doctor.checks.acting import UNLIKELY, available, redraws_noise, unlikely
-from perilune.doctor.checks.epsilon import Epsilon, check_schedule, find_epsilon, recorded
+from perilune.doctor.checks.epsilon import Epsilon, check_schedule, find_epsilon, recorded, untraced
 from perilune.doctor.checks.replay import SAMPLES, Samples, as_samples, check_samples, draw, joined
 from perilune.doctor.locate import raised_at
 from perilune.doctor.numbered_env import NumberedEnv, codes, declared_space, state_numbers
@@ -106,7 +106,7 @@ class Watch:
             self._first = obs if self.env.number in self.env.first else self._first
             self._own = True
             try:
-                with keep_generators():
+                with keep_generators(), untraced():
                     self.online.append(self.agent.q(self._states))
                     if self.agent.has("target_q_values"):
                         self.target.append(self.agent.target_q(self._states))
@@ -136,7 +136,8 @@ class Watch:
     def _recorded(self, method: Callable[..., Any], record: Callable[..., None]) -> Callable[..., Any]:
         def call(*args: Any, **keywords: Any) -> Any:
             if not self._own:  # the doctor's own calls
-                with contextlib.suppress(TypeError, ValueError, RuntimeError, IndexError):  # arguments of another kind
+                # Arguments of another kind raise these exceptions.
+                with contextlib.suppress(TypeError, ValueError, RuntimeError, IndexError), untraced():
                     record(*args, **keywords)
             return method(*args, **keywords)
 

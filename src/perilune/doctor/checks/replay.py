@@ -106,7 +106,8 @@ def as_samples(given: Sequence[Any], size: int, call: int) -> Samples:
 
 def _as_column(column: Any) -> Array:
     """Return a column as an array. Rows without a next observation, such as None, become NaN."""
-    if isinstance(column, list | tuple | np.ndarray) and any(row is None for row in column):
+    may_lack = isinstance(column, list | tuple) or (isinstance(column, np.ndarray) and column.dtype == object)
+    if may_lack and any(row is None for row in column):
         given = [as_array(row) for row in column if row is not None]
         empty = np.full(given[0].shape if given else (1,), np.nan)
         return np.array([empty if row is None else as_array(row) for row in column])
@@ -193,10 +194,12 @@ def _chains(env: NumberedEnv, samples: Samples) -> list[list[Step]]:
     episode, with any next_obs.
     """
     steps = {step.before: step for step in env.steps}
-    rows = zip(samples.before.tolist(), samples.after.tolist(), samples.terminated.tolist(), strict=True)
-    chains = [
-        _chain(steps, before, after) or (_chain(steps, before, None) if flag else []) for before, after, flag in rows
-    ]
+    rows = list(zip(samples.before.tolist(), samples.after.tolist(), samples.terminated.tolist(), strict=True))
+    distinct = {
+        (before, after, flag): _chain(steps, before, after) or (_chain(steps, before, None) if flag else [])
+        for before, after, flag in set(rows)
+    }
+    chains = [distinct[row] for row in rows]
     lengths = np.array([len(chain) for chain in chains])
     n = int(np.bincount(lengths[lengths > 0]).argmax()) if lengths.any() else 0
     return [chain if len(chain) == n or (chain and len(chain) < n and chain[-1].ended) else [] for chain in chains]
@@ -239,9 +242,17 @@ def _mixed(
     """Check that action and reward belong to the time steps between the two states, and whether rewards change."""
     count = len(chains)
     happened = np.array([bool(chain) for chain in chains])
-    actions = np.array([chain[0].action if chain else -1 for chain in chains])
-    returns = np.array([sum(session.gamma**k * step.reward for k, step in enumerate(chain)) for chain in chains])
-    sums = np.array([sum(step.reward for step in chain) for chain in chains])  # for a repeated action
+    distinct = {
+        id(chain): (
+            chain[0].action if chain else -1,
+            sum(session.gamma**k * step.reward for k, step in enumerate(chain)),
+            sum(step.reward for step in chain),  # for a repeated action
+        )
+        for chain in {id(chain): chain for chain in chains}.values()
+    }
+    actions, returns, sums = (
+        np.array(column) for column in zip(*(distinct[id(chain)] for chain in chains), strict=True)
+    )
     rewards = sums if np.abs(samples.reward - sums).mean() < np.abs(samples.reward - returns).mean() else returns
     wrong_action = happened & (samples.action != actions)
     wrong_reward = happened & (np.abs(samples.reward - rewards) > 1e-3)
