@@ -15,7 +15,7 @@ import pytest
 from fixtures_runs import episode
 from perilune import cli
 from perilune.cli.settings import choose
-from perilune.envs.known.presets import available, for_budget, preset
+from perilune.envs.known.presets import FAST, RECOMMENDED, available, for_budget, preset
 from perilune.envs.known.record import Preset
 from perilune.runs.logs import Run
 from perilune.training.evaluation import Evaluation
@@ -67,11 +67,12 @@ def facts(
     name: str = "moon",
     mark: float | None = 200.0,
     environment: str = "LunarLander-v3",
+    purpose: str = RECOMMENDED,
     **agent: Any,
 ) -> Facts:
-    """Return a run with the settings of its environment's preset, except ``agent`` and ``train``."""
+    """Return a run with the settings of a preset of its environment, except ``agent`` and ``train``."""
     returns = HEALTHY if returns is None else returns
-    known = preset(environment)
+    known = preset(environment, purpose)
     config = {
         "environment": environment, "reward_threshold": mark, "seed": 7,
         "agent": asdict(replace(known.agent, **agent)),
@@ -272,8 +273,9 @@ BEST = (None, greedy(*["landed"] * 20), greedy("landed", "hovered"), greedy(*["l
 
 @pytest.mark.parametrize("environment", ["LunarLander-v3", "CartPole-v1", "Acrobot-v1", "MountainCar-v0"])
 @pytest.mark.parametrize("share", [1.0, 0.5])
-def test_advice_never_contradicts_a_tuned_preset(environment: str, share: float) -> None:
-    known = preset(environment)
+@pytest.mark.parametrize("purpose", [RECOMMENDED, FAST])
+def test_advice_never_contradicts_a_tuned_preset(environment: str, purpose: str, share: float) -> None:
+    known = preset(environment, purpose)
     assert known.train.steps is not None
     budget = int(share * known.train.steps)
 
@@ -286,7 +288,7 @@ def test_advice_never_contradicts_a_tuned_preset(environment: str, share: float)
     for (returns, lines), episodes, best in zip(kinds, itertools.cycle(PLAYED), itertools.cycle(BEST)):
         about = facts(
             returns, lines=lines, episodes=stretched(episodes or training(returns)), best=best,
-            environment=environment, train={"steps": budget}, **schedules(known, budget),
+            environment=environment, purpose=purpose, train={"steps": budget}, **schedules(known, budget),
         )  # fmt: skip
         run = replace(about.run, evaluations=stretched(about.run.evaluations))
         about = replace(about, run=run, seeds=1)

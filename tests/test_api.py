@@ -259,8 +259,11 @@ def test_agent_starts_from_the_named_preset_and_shows_differences() -> None:
     assert DQN("CartPole-v1", preset=None).config == DQN("CartPole-v1", config=DQNConfig()).config == DQNConfig()
     mixed = DQN("CartPole-v1", config=DQNConfig(gamma=0.9, hidden=(5,)), hidden=[7, 6]).config
     assert (mixed.gamma, mixed.hidden) == (0.9, (7, 6))
-    with pytest.raises(ConfigError, match="preset='fast' is invalid: expected one of recommended, default, plain"):
-        DQN("CartPole-v1", "fast")
+    with pytest.raises(
+        ConfigError, match="preset='faster' is invalid: expected one of recommended, fast, default, plain"
+    ):
+        DQN("CartPole-v1", "faster")
+    assert DQN("CartPole-v1", "fast").config == presets.preset("CartPole-v1", "fast").agent
     assert repr(DQN("CartPole-v1", config=DQNConfig())) == "DQN('CartPole-v1', preset=None)"
     agent = DQN("CartPole-v1", "plain", seed=3, hidden=(64, 64), gamma=0.98)
     assert repr(agent) == "DQN('CartPole-v1', preset='plain', seed=3, hidden=(64, 64), gamma=0.98)"

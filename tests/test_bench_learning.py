@@ -80,12 +80,13 @@ def test_scores_are_mean_returns_of_100_episodes(benchmark: Path) -> None:
     found, run = content(benchmark)["scores"][1], benchmark / "seed-1"
     final, best = (DQN.load(run / f"{which}.safetensors").evaluate(100) for which in ("final", "best"))
     assert (found["seed"], found["final"], found["best"]) == (1, final.mean_return, best.mean_return)
-    assert (found["env_steps"], found["seconds"]) == (400, logs.read_run(run).evaluations[-1].seconds)
+    last = logs.read_run(run).evaluations[-1]
+    assert (found["env_steps"], found["seconds"], found["cpu_seconds"]) == (400, last.seconds, last.cpu_seconds)
 
 
 def test_seed_counts_as_solved_at_its_first_evaluation_at_the_threshold() -> None:
     evaluations = [
-        evaluated(steps, mean, best=bool(best))._replace(seconds=seconds)
+        evaluated(steps, mean, best=bool(best))._replace(seconds=seconds, cpu_seconds=seconds - 1)
         for steps, mean, seconds, best in (
             (1_000, 199.9, 5.0, True), (2_000, 200.0, 11.5, True), (3_000, 250.0, 17.0, True), (4_000, 9.0, 23.0, 0),
         )
@@ -95,9 +96,10 @@ def test_seed_counts_as_solved_at_its_first_evaluation_at_the_threshold() -> Non
     assert score(run, final=88.0, best=240.0) == Score(
         seed=7, final=88.0, best=240.0, best_env_steps=3_000, solved_env_steps=2_000, solved_seconds=11.5,
         training_peak=sum(range(51, 151)) / 100, env_steps=4_000, episodes=400, seconds=23.0,
+        solved_cpu_seconds=10.5, cpu_seconds=22.0,
     )  # fmt: skip
     without = score(made_up_run(episodes, evaluations, reward_threshold=None), 1.0, 1.0)
-    assert (without.solved_env_steps, without.solved_seconds) == (None, None)
+    assert (without.solved_env_steps, without.solved_seconds, without.solved_cpu_seconds) == (None, None, None)
     assert score(made_up_run(episodes[-1:], evaluations), 1.0, 1.0).training_peak is None
 
 

@@ -370,6 +370,7 @@ def test_options_accept_numbers_and_layers_in_several_formats(words: list[str]) 
         ("bench learning LunarLander-v3", "0.995"),
         ("train LunarLander-v3 --preset plain", "0.99"),
         ("bench learning --preset CartPole-v1 Taxi-v4", "0.995"),
+        ("train LunarLander-v3 --preset fast", "0.99"),
         ("train LunarLander-v3 --gamma 0.98", "0.995"),
         ("train LunarLander-v3 --gamma much", "0.99"),
     ],
@@ -389,14 +390,15 @@ def test_every_command_has_help_and_is_listed_in_the_overview(command: str) -> N
     assert done("help") == done("--help")
 
 
-@pytest.mark.parametrize("name", [*sorted(available()), "none"])
+@pytest.mark.parametrize("name", [*sorted(available()), "fast", "none"])
 def test_settings_start_from_the_named_preset(name: str) -> None:
-    agent, train = (DQNConfig(), preset("Acrobot-v1").train) if name == "none" else vars(available()[name]).values()
+    named = available() | {"fast": preset("Acrobot-v1", "fast")}
+    agent, train = (DQNConfig(), preset("Acrobot-v1").train) if name == "none" else vars(named[name]).values()
     expected = asdict(agent) | asdict(train)
     for command in (["train"], ["bench", "learning"]):
         assert settings_of(*command, "Acrobot-v1", "--preset", name) == expected
         assert settings_of(*command, "Acrobot-v1", "--preset", name, "--gamma", "0.5") == expected | {"gamma": 0.5}
-    if name not in ("plain", "none"):
+    if name not in ("plain", "fast", "none"):
         assert settings_of("train", "Taxi-v4" if name == "default" else name) == expected
 
 
@@ -414,7 +416,7 @@ BAD = [
     (["train", "CartPole-v1", "--optimism", "0.75", "--head", "expected"], 1, "optimism=0.75", "head='expected'"),
     (["train", "CartPole-v1", "--steps", "10"], 1, "steps=10", "at least 1001"),
     (["train", "CartPole-v1", "--steps", "None"], 1, "steps=None", "a budget: steps, episodes"),
-    (["train", "CartPole-v1", "--preset", "nope"], 1, "preset='nope'", "one of recommended, default, plain"),
+    (["train", "CartPole-v1", "--preset", "nope"], 1, "preset='nope'", "one of recommended, fast, default, plain"),
     (["train", "CartPole-v1", "--gama", "3"], 2, "unknown option --gama", "Did you mean --gamma"),
     (["train", "CartPole-v1", "spare"], 2, "unknown argument spare", "perilune train --help"),
     (["train", "CartPole-v1", "--config", "{file}/a"], 1, "{file}/a cannot be read", ""),

@@ -6,7 +6,7 @@ import json
 import math
 import pickle  # noqa: TID251 -- errors are sent between processes
 import re
-from dataclasses import FrozenInstanceError, asdict, fields
+from dataclasses import FrozenInstanceError, asdict, fields, replace
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -23,7 +23,7 @@ from perilune.agent.dqn import Agent
 from perilune.agent.settings import build, check_names
 from perilune.cli.settings import field_docs
 from perilune.envs import known
-from perilune.envs.known.presets import DEFAULT, RECOMMENDED, available, preset
+from perilune.envs.known.presets import DEFAULT, FAST, PLAIN, RECOMMENDED, available, for_budget, nearest, preset
 from perilune.errors import ConfigError, DivergenceError, PeriluneError, UsageError
 from perilune.nn.base import Activation
 from perilune.training.events import SafePoint
@@ -323,11 +323,33 @@ def test_every_preset_budget_exceeds_warm_up_and_exploration(name: str) -> None:
     assert train.eval_every < train.steps
 
 
+@pytest.mark.parametrize("environment", [*(name for name in available() if name not in (DEFAULT, PLAIN)), "Taxi-v4"])
+def test_fast_preset_exists_for_every_environment(environment: str) -> None:
+    found = preset(environment, FAST)
+    assert found.train.num_envs > 1
+    assert found.train.steps == found.agent.learning_rate_decay_steps > found.agent.epsilon_decay_steps
+    assert found.agent.mirror <= (known.lookup(environment).symmetry is not None)
+    if environment != "Taxi-v4":
+        assert found is preset(f"my_module:{environment.rpartition('-')[0]}", FAST) is known.lookup(environment).fast
+        assert found is not preset("Taxi-v4", FAST)
+
+
+@pytest.mark.parametrize("environment", ["LunarLander-v3", "CartPole-v1", "MountainCar-v0", "Taxi-v4"])
+@pytest.mark.parametrize("name", [RECOMMENDED, FAST])
+def test_nearest_preset_is_that_of_the_run(environment: str, name: str) -> None:
+    base = preset(environment, name)
+    for steps in (base.train.steps, 5_000, None):
+        config = for_budget(base.agent, base, steps)
+        assert nearest(environment, vars(config), steps) == name
+        assert nearest(environment, vars(replace(config, gamma=0.9, hidden=(8,))), steps) == name
+
+
 def test_preset_of_a_registered_environment_is_available_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(known.ENVIRONMENTS, "Corridor-v0", known.KnownEnv())  # undone after the test
     tuned_preset = preset("CartPole-v1")
-    known.register(known.KnownEnv(env_id="Corridor-v0", preset=tuned_preset))
+    known.register(known.KnownEnv(env_id="Corridor-v0", preset=tuned_preset, fast=preset("Acrobot-v1")))
     assert preset("Corridor-v0") is tuned_preset
+    assert preset("Corridor-v0", FAST) is preset("Acrobot-v1")
     assert preset("Acrobot-v1", "Corridor-v0") is tuned_preset
 
 

@@ -88,9 +88,23 @@ def test_summary_text_and_table_show_the_scores() -> None:
     assert "- first solved (evaluation at 200 or above): median 500 steps, 5 s of training; never: seed 6" in text
     assert "- best minus final: median 40.0" in text
     rows = results.table(SCORES).splitlines()
-    assert rows[2] == "| 4 | 250.0 | 900 | 210.0 | 300 | 3 s |  | 10 |"
-    assert rows[4] == "| 6 | 200.0 | 900 | 200.0 | never | never |  | 10 |"
+    assert rows[2] == "| 4 | 250.0 | 900 | 210.0 | 300 | 3 s |  | 10 s |"
+    assert rows[4] == "| 6 | 200.0 | 900 | 200.0 | never | never |  | 10 s |"
     assert len({row.count("|") for row in rows}) == 1
+
+
+def test_cpu_time_is_shown_if_all_seeds_have_it() -> None:
+    scores = [
+        replace(score, cpu_seconds=9.0, solved_cpu_seconds=score.solved_seconds and score.solved_seconds / 2)
+        for score in SCORES
+    ]
+    found = summarize(replace(RESULT, scores=scores), rng())
+    assert (found.solved_seconds, found.solved_cpu_seconds) == (5.0, 2.5)
+    assert "median 500 steps, 2.5 CPU s of training" in results.describe(replace(RESULT, scores=scores), found)
+    rows = results.table(scores).splitlines()
+    assert rows[2] == "| 4 | 250.0 | 900 | 210.0 | 300 | 1.5 CPU s |  | 9.0 CPU s |"
+    assert rows[4] == "| 6 | 200.0 | 900 | 200.0 | never | never |  | 9.0 CPU s |"
+    assert summarize(replace(RESULT, scores=[*scores, SCORES[0]]), rng()).solved_cpu_seconds is None
 
 
 def test_median_time_to_solve_is_never_if_most_seeds_are_unsolved() -> None:

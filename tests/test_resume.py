@@ -57,7 +57,7 @@ def lines(directory: Path) -> dict[str, list[Any]]:
     found = {}
     for name in layout.FILES.values():
         records = [json.loads(line) for line in (directory / name).read_text().splitlines()]
-        found[name] = [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+        found[name] = [{key: value for key, value in record.items() if "seconds" not in key} for record in records]
     return found
 
 

@@ -66,8 +66,9 @@ class DQN:
             one-dimensional Box, Discrete, MultiDiscrete, MultiBinary, or a Tuple or Dict of these; Perilune flattens
             observations.
         preset: settings to start from. "recommended" selects the tuned settings of the environment, or the preset
-            "default" if there are none. "plain" selects the DQN of Mnih et al., Nature 518, 2015. An environment ID
-            selects the preset of that environment. None selects the defaults of ``DQNConfig``.
+            "default" if there are none. "fast" selects the settings that need the least CPU time. "plain" selects the
+            DQN of Mnih et al., Nature 518, 2015. An environment ID selects the preset of that environment. None selects
+            the defaults of ``DQNConfig``.
         config: all settings. Replaces the preset.
         seed: seed of all random numbers (>= 0). On one machine, the same seed gives the same weights, bit for bit.
         symmetry: symmetry of the environment, for the setting ``mirror``. LunarLander, CartPole and Acrobot have a
@@ -89,7 +90,7 @@ class DQN:
     def __init__(
         self,
         env: envs.Env | str,
-        preset: Literal["recommended", "plain"] | str | None = presets.RECOMMENDED,
+        preset: Literal["recommended", "fast", "plain"] | str | None = presets.RECOMMENDED,
         *,
         config: DQNConfig | None = None,
         seed: int = 0,

@@ -78,6 +78,8 @@ class Summary:
     """Median over the seeds of the environment steps until first solved. An unsolved seed counts as infinity."""
     solved_seconds: float | None
     """Median over the seeds of the training time until first solved, in seconds."""
+    solved_cpu_seconds: float | None
+    """Median over the seeds of the CPU time of training until first solved. None if a seed has no CPU time."""
     never_solved: list[int]
     """Seeds without an evaluation at or above the reward threshold."""
 
@@ -130,6 +132,8 @@ def summarize(result: Result, generator: np.random.Generator) -> Summary:
         finite = [math.inf if value is None else value for value in values]
         return None if threshold is None else float(np.median(finite))
 
+    timed = all(score.cpu_seconds is not None for score in scores)
+
     return Summary(
         seeds=len(scores),
         final=spread([score.final for score in scores]),
@@ -137,6 +141,7 @@ def summarize(result: Result, generator: np.random.Generator) -> Summary:
         fall=float(np.median([score.best - score.final for score in scores])),
         solved_env_steps=median([score.solved_env_steps for score in scores]),
         solved_seconds=median([score.solved_seconds for score in scores]),
+        solved_cpu_seconds=median([score.solved_cpu_seconds for score in scores]) if timed else None,
         never_solved=[score.seed for score in scores if threshold is not None and score.solved_env_steps is None],
     )
 
@@ -238,11 +243,16 @@ def table(scores: Sequence[Score]) -> str:
         "at step": lambda score: f"{score.best_env_steps:,}",
         "final": lambda score: f"{score.final:.1f}",
         "first solved": lambda score: format_count(score.solved_env_steps),
-        "after": lambda score: format_count(score.solved_seconds, " s"),
+        "after": lambda score: training_time(score.solved_seconds, score.solved_cpu_seconds),
         "best 100 training episodes": lambda score: "" if score.training_peak is None else f"{score.training_peak:.1f}",
-        "seconds": lambda score: f"{score.seconds:.0f}",
+        "in total": lambda score: training_time(score.seconds, score.cpu_seconds),
     }
     return markdown(list(columns), [[column(score) for column in columns.values()] for score in scores])
+
+
+def training_time(seconds: float | None, cpu_seconds: float | None) -> str:
+    """Format the CPU time of training, or its duration if the CPU time is unknown. None and infinity are "never"."""
+    return format_count(seconds, " s") if cpu_seconds is None else format_count(cpu_seconds, " CPU s", digits=1)
 
 
 def describe(result: Result, summary: Summary) -> str:
@@ -257,8 +267,9 @@ def describe(result: Result, summary: Summary) -> str:
         solved = "" if share is None else f", {share * summary.seeds:.0f} of {summary.seeds} solved"
         lines.append(f"- {name}: {words}{solved}")
     if result.reward_threshold is not None:
-        steps, seconds = format_count(summary.solved_env_steps, " steps"), format_count(summary.solved_seconds, " s")
-        median = steps if steps == seconds else f"{steps}, {seconds} of training"
+        steps = format_count(summary.solved_env_steps, " steps")
+        time = training_time(summary.solved_seconds, summary.solved_cpu_seconds)
+        median = steps if steps == time else f"{steps}, {time} of training"
         never = f"; never: seed {', '.join(map(str, summary.never_solved))}" if summary.never_solved else ""
         lines.append(f"- first solved (evaluation at {result.reward_threshold:g} or above): median {median}{never}")
     return "\n".join([*lines, f"- best minus final: median {summary.fall:.1f}"])
@@ -295,8 +306,8 @@ def comparison_table(comparison: Comparison, *names: str) -> str:
         rows.append([f"{name}, IQM", *returns, format_estimate(difference.improvement, 2)])
     if a.solved_env_steps is not None:  # the environment has a reward threshold
         steps = [format_count(side.solved_env_steps, " steps") for side in (a, b)]
-        seconds = [format_count(side.solved_seconds, " s") for side in (a, b)]
-        rows += [["first solved, median", *steps, *empty], ["after training for", *seconds, *empty]]
+        times = [training_time(side.solved_seconds, side.solved_cpu_seconds) for side in (a, b)]
+        rows += [["first solved, median", *steps, *empty], ["after training for", *times, *empty]]
     listed = [f"{name} ({x!r} and {y!r})" for name, x, y in comparison.settings[:MOST_LISTED]]
     more = len(comparison.settings) - len(listed)
     listed += [f"and {more} more"] if more else []
@@ -305,9 +316,9 @@ def comparison_table(comparison: Comparison, *names: str) -> str:
     return "\n".join(lines)
 
 
-def format_count(value: float | None, unit: str = "") -> str:
-    """Format a count with thousands separators, and None and infinity as "never"."""
-    return "never" if value is None or math.isinf(value) else f"{value:,.0f}{unit}"
+def format_count(value: float | None, unit: str = "", digits: int = 0) -> str:
+    """Format a number with thousands separators, and None and infinity as "never"."""
+    return "never" if value is None or math.isinf(value) else f"{value:,.{digits}f}{unit}"
 
 
 def format_estimate(value: Estimate, digits: int) -> str:

@@ -30,6 +30,9 @@ class Score:
         env_steps: total environment steps.
         episodes: total training episodes.
         seconds: total training time in seconds, excluding evaluations.
+        solved_cpu_seconds: CPU time of training until the first solved evaluation, excluding evaluations. None in
+            scores of earlier versions, like ``cpu_seconds``.
+        cpu_seconds: total CPU time of training, excluding evaluations.
     """
 
     seed: int
@@ -42,6 +45,8 @@ class Score:
     env_steps: int
     episodes: int
     seconds: float
+    solved_cpu_seconds: float | None = None
+    cpu_seconds: float | None = None
 
 
 def score(run: Run, final: float, best: float) -> Score:
@@ -58,10 +63,12 @@ def score(run: Run, final: float, best: float) -> Score:
         best_env_steps=[evaluation.env_steps for evaluation in run.evaluations if evaluation.best][-1],
         solved_env_steps=solved[0].env_steps if solved else None,
         solved_seconds=solved[0].seconds if solved else None,
+        solved_cpu_seconds=solved[0].cpu_seconds if solved else None,
         training_peak=max(means, default=None),
         env_steps=run.evaluations[-1].env_steps,
         episodes=run.evaluations[-1].episodes,
         seconds=run.evaluations[-1].seconds,
+        cpu_seconds=run.evaluations[-1].cpu_seconds,
     )
 
 

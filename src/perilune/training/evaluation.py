@@ -207,4 +207,5 @@ def select(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingP
         # Of equal evaluations, prefer the later one, because its agent has learned more.
         best=progress.best_return is None or result.mean_return >= progress.best_return,
         seconds=progress.seconds,
+        cpu_seconds=progress.cpu_seconds,
     )

@@ -106,6 +106,7 @@ class Evaluated(NamedTuple):
         min_return: smallest return.
         best: whether no earlier evaluation had a larger mean.
         seconds: duration of the training run so far, without evaluations and the code that reads events.
+        cpu_seconds: CPU time of the same parts, of all threads of the process, or None in logs of earlier versions.
     """
 
     env_steps: int
@@ -115,6 +116,7 @@ class Evaluated(NamedTuple):
     min_return: float
     best: bool
     seconds: float
+    cpu_seconds: float | None = None
 
 
 class HealthWarning(NamedTuple):

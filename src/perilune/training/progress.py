@@ -68,6 +68,7 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
         last_eval_check: environment steps at the last check for a due evaluation.
         best_return: mean return of the best evaluation so far, or None.
         seconds: duration of the training run so far, without evaluations and the code that reads events.
+        cpu_seconds: CPU time of the same parts.
         largest_reward: largest absolute reward so far.
         warned: kinds of the health warnings so far. Each kind is issued once.
         finished: whether training has reached its end.
@@ -83,6 +84,7 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     last_eval_check: Natural
     best_return: float | None = None
     seconds: NonNegative = 0.0
+    cpu_seconds: NonNegative = 0.0
     largest_reward: NonNegative = 0.0
     warned: tuple[str, ...] = ()
     finished: bool = False

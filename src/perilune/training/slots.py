@@ -247,12 +247,13 @@ def close(slots: Sequence[EnvSlot], env: envs.Env) -> None:
 def timed(progress: TrainingProgress, events: Iterator[Event]) -> Iterator[Event]:
     """Yield the same events, and measure the training time without evaluations and the code that reads events."""
     while True:
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         event = next(events, None)
         if event is None:
             return
         if not isinstance(event, Evaluated):  # only the evaluation ran since the previous event
             progress.seconds += time.perf_counter() - started
+            progress.cpu_seconds += time.process_time() - cpu_started
         yield event
 
 

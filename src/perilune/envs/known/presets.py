@@ -1,4 +1,4 @@
-"""Presets: "default", "plain", and the tuned settings of each known environment.
+"""Presets by purpose ("recommended", "fast", "plain", "default"), and the tuned settings of each known environment.
 
 The schedules of a preset scale with the budget. If you train a new agent and ``steps`` is ``ratio`` times the budget of
 the preset, Perilune multiplies these settings by ``ratio``:
@@ -24,8 +24,8 @@ from perilune.envs.known.record import Preset, tuned
 from perilune.errors import ConfigError
 
 DEFAULT, PLAIN = "default", "plain"
-RECOMMENDED = "recommended"
-"""The preset of the environment, or "default" if it has none."""
+RECOMMENDED, FAST = "recommended", "fast"
+"""The recommended and the fast preset of the environment, or settings for any environment if it has none."""
 _GENERAL = {
     # For any environment: epsilon falls slowly. Optimism is off, because a lucky return could mislead the agent.
     DEFAULT: tuned(100_000, epsilon_decay_steps=30_000, optimism=0.0),
@@ -35,6 +35,15 @@ _GENERAL = {
         TrainConfig(steps=100_000),
     ),
 }
+_GENERAL_FAST = tuned(
+    100_000,
+    {"num_envs": 8},
+    batch_size=128,
+    train_freq=8,
+    learning_rate=2e-3,
+    epsilon_decay_steps=20_000,
+    optimism=0.0,
+)
 SCALED = ("learning_rate_decay_steps", "priority_beta_steps")
 
 
@@ -48,8 +57,9 @@ def preset(environment: str, name: str | None = RECOMMENDED) -> Preset:
 
     Args:
         environment: ID of the environment. An ID without a version selects the newest version.
-        name: "recommended", "plain", "default", or the ID of an environment that has a preset. None selects the
-            defaults of ``DQNConfig`` with the recommended training settings.
+        name: "recommended" (reliable, the highest final return), "fast" (the least CPU time), "plain", "default", or
+            the ID of an environment that has a preset. None selects the defaults of ``DQNConfig`` with the recommended
+            training settings.
 
     Returns:
         The preset.
@@ -60,16 +70,38 @@ def preset(environment: str, name: str | None = RECOMMENDED) -> Preset:
     Example:
         >>> preset("CartPole-v1").train.steps
         40000
+        >>> preset("CartPole-v1", "fast").train.num_envs
+        32
     """
+    known = lookup(environment.rpartition(":")[2])  # without the module, if any
     if name == RECOMMENDED:
-        return lookup(environment.rpartition(":")[2]).preset or _GENERAL[DEFAULT]  # without the module, if any
+        return known.preset or _GENERAL[DEFAULT]
+    if name == FAST:
+        return known.fast or _GENERAL_FAST
     if name is None:
         return replace(preset(environment), agent=DQNConfig())
     named = available()
     if name not in named:
-        names = [RECOMMENDED, *named]
+        names = [RECOMMENDED, FAST, *named]
         raise ConfigError("preset", name, f"one of {', '.join(names)}, or None. {suggestion(name, names)}".rstrip())
     return named[name]
+
+
+def nearest(environment: str, agent: Mapping[str, Any], steps: int | None) -> str:
+    """Return the name of the preset, recommended or fast, from which the fewest settings of an agent differ.
+
+    Args:
+        environment: ID of the environment.
+        agent: settings of the agent.
+        steps: the budget in environment steps, or None.
+    """
+
+    def differences(name: str) -> int:
+        base = preset(environment, name)
+        own = vars(for_budget(base.agent, base, steps))
+        return sum(agent.get(setting) != value for setting, value in own.items())
+
+    return min(RECOMMENDED, FAST, key=differences)
 
 
 def for_budget(config: DQNConfig, base: Preset, steps: int | None, given: Collection[str] = ()) -> DQNConfig:
@@ -103,7 +135,8 @@ def derived(environment: str, agent: Mapping[str, Any], steps: int | None) -> se
         agent: settings of the agent.
         steps: the budget in environment steps, or None.
     """
-    bases = [] if steps is None else [preset(environment), *_GENERAL.values()]
+    purposes = (preset(environment, name) for name in (RECOMMENDED, FAST))
+    bases = [] if steps is None else [*purposes, *_GENERAL.values(), _GENERAL_FAST]
     scaled = [vars(for_budget(base.agent, base, steps)) for base in bases]
     return {name for name in (*SCALED, "epsilon_decay_steps") for one in scaled if agent.get(name) == one[name]}
 

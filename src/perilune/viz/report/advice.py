@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perilune.envs.known import lookup
-from perilune.envs.known.presets import available, for_budget, preset
+from perilune.envs.known import Preset, lookup
+from perilune.envs.known.presets import available, for_budget, nearest, preset
 from perilune.viz.report.facts import Facts, thirds
 
 MAX_ADVICE = 4  # pieces of advice in a report
@@ -77,7 +77,7 @@ def _contradicts_preset(name: str, facts: Facts, changes: dict[str, Any]) -> boo
     only protects runs that are not finished.
     """
     environment = facts.run.config["environment"]
-    default, is_tuned = preset(environment), lookup(environment.rpartition(":")[2]).preset is not None
+    default, is_tuned = _preset(facts), lookup(environment.rpartition(":")[2]).preset is not None
     if name == "early":  # the schedules follow the budget, as in the preset
         return is_tuned and facts.train.steps == default.train.steps
     if facts.is_finished and not (is_tuned and facts.env_steps <= (default.train.steps or math.inf)):
@@ -85,6 +85,12 @@ def _contradicts_preset(name: str, facts: Facts, changes: dict[str, Any]) -> boo
     agent = for_budget(default.agent, default, facts.train.steps)
     own, presets = vars(facts.agent) | vars(facts.train), vars(agent) | vars(default.train)
     return any(own[setting] == presets[setting] != value for setting, value in changes.items())
+
+
+def _preset(facts: Facts) -> Preset:
+    """Return the preset of the environment that the run used, or that is most similar."""
+    environment = facts.run.config["environment"]
+    return preset(environment, nearest(environment, vars(facts.agent), facts.train.steps))
 
 
 # The rules, in the order of advice.toml. A rule returns None if it does not apply.
@@ -105,7 +111,7 @@ def _short(facts: Facts) -> Match | None:
         return None
     if not facts.is_finished or facts.is_solved or facts.has_dropped:
         return None
-    steps, budget = facts.env_steps, preset(environment).train.steps
+    steps, budget = facts.env_steps, _preset(facts).train.steps
     if budget is None or steps >= 0.9 * budget:
         return None
     return Match({"share": steps / budget, "steps": steps, "budget": budget, "rest": budget - steps})

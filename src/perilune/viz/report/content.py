@@ -154,10 +154,12 @@ def _settings(runs: Sequence[Run]) -> tuple[Table, list[tuple[str, str]]]:
     columns = [run.config.get("agent", {}) | run.config.get("train", {}) | {"seed": run.config["seed"]} for run in runs]
     head = ["Setting", *(run.directory.name for run in runs)]
     if len(runs) == 1:
-        default = preset(runs[0].config["environment"])
-        agent = for_budget(default.agent, default, columns[0].get("steps"))
+        environment, steps = runs[0].config["environment"], columns[0].get("steps")
+        name = presets.nearest(environment, columns[0], steps)
+        default = preset(environment, name)
+        agent = for_budget(default.agent, default, steps)
         columns.append(asdict(agent) | asdict(default.train) | {"seed": runs[0].config["seed"]})
-        head.append("preset")
+        head.append("preset" if name == presets.RECOMMENDED else f"preset {name}")
     else:
         derived = (
             presets.derived(run.config["environment"], run.config.get("agent", {}), column.get("steps"))

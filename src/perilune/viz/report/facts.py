@@ -13,7 +13,7 @@ from perilune._utils.arrays import Array
 from perilune._utils.text import quoted
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import build
-from perilune.envs.known.presets import for_budget, preset
+from perilune.envs.known.presets import RECOMMENDED, for_budget, nearest, preset
 from perilune.runs.logs import Run
 from perilune.training.evaluation import Evaluation
 from perilune.viz.summary import finite
@@ -135,7 +135,9 @@ class Facts:
             words += ["--seed" if command == "train" else "--first-seed", str(seed)]
         agent = replace(self.agent, **{name: value for name, value in changes.items() if hasattr(self.agent, name)})
         train = replace(self.train, **{name: value for name, value in changes.items() if hasattr(self.train, name)})
-        base = preset(environment)
+        name = nearest(environment, vars(agent), train.steps)
+        words += [] if name == RECOMMENDED else ["--preset", name]
+        base = preset(environment, name)
         # A budget in episodes replaces the preset's budget of steps.
         base_train = base.train if train.episodes is None else replace(base.train, steps=None, episodes=1)
         for config, default in ((train, base_train), (agent, for_budget(base.agent, base, train.steps))):
