@@ -40,7 +40,8 @@ def trained(agent: Agent, steps: int, seed: int) -> Agent:
     generator = np.random.default_rng(seed)
     for step in range(steps):
         obs, next_obs = generator.normal(size=(2, agent.observation_size)).astype(np.float32)
-        agent.observe(obs, agent.act(obs[None])[0], float(generator.normal()), next_obs, step % 7 == 6, False)
+        action, reward = agent.act(obs[None]), [float(generator.normal())]
+        agent.observe(obs[None], action, reward, next_obs[None], [step % 7 == 6], [False])
     return agent
 
 

@@ -29,8 +29,9 @@ def agent_of(seed: int = 0, **settings: Any) -> Agent:
 def store_steps(agent: Agent, steps: int, seed: int = 0, take: str = "remember") -> list[Update | None]:
     """Pass ``steps`` random time steps to the agent, by ``remember`` or ``observe``."""
     generator = np.random.default_rng(seed)
-    return [
-        getattr(agent, take)(
+    found: list[Update | None] = []
+    for _ in range(steps):
+        step: tuple[Any, ...] = (
             generator.normal(size=O).astype(np.float32),
             int(generator.integers(A)),
             float(generator.normal()),
@@ -38,8 +39,11 @@ def store_steps(agent: Agent, steps: int, seed: int = 0, take: str = "remember")
             bool(generator.random() < 0.2),
             False,
         )
-        for _ in range(steps)
-    ]
+        if take == "observe":  # as a batch of one environment
+            found.append(agent.observe(*(np.array([value]) for value in step)))
+        else:
+            agent.remember(*step)
+    return found
 
 
 def with_environments(agent: Agent, count: int) -> None:
@@ -320,17 +324,17 @@ def test_observe_makes_gradient_steps_and_returns_the_last_update(gradient_steps
 
 def test_observing_counts_steps_and_ended_episodes() -> None:
     agent = warm(learning_starts=8)
-    obs = np.zeros(O, np.float32)
+    obs = np.zeros((1, O), np.float32)
     for terminated, truncated in ((False, False), (True, False), (False, True), (True, True), (False, False)):
-        agent.observe(obs, 0, 0.0, obs, terminated, truncated)
+        agent.observe(obs, [0], [0.0], obs, [terminated], [truncated])
     assert (agent.env_steps, agent.episodes, agent.updates) == (13, 3, 5)
 
 
 def test_episodes_of_the_warm_up_are_not_counted() -> None:
     agent = agent_of(learning_starts=4)
-    obs = np.zeros(O, np.float32)
+    obs = np.zeros((1, O), np.float32)
     for _ in range(4):  # the fourth time step completes the warm-up
-        agent.observe(obs, 0, 0.0, obs, True, False)
+        agent.observe(obs, [0], [0.0], obs, [True], [False])
     assert agent.episodes == 1
 
 
@@ -407,19 +411,19 @@ def test_linear_epsilon_counts_steps_after_warm_up() -> None:
 
 def test_epsilon_decay_counts_episodes_after_warm_up() -> None:
     agent = warm(epsilon_start=0.8, epsilon_end=0.15, epsilon_decay=0.5, epsilon_decay_steps=1)
-    obs, seen = np.zeros(O, np.float32), [agent.epsilon]
+    obs, seen = np.zeros((1, O), np.float32), [agent.epsilon]
     for _ in range(4):
-        agent.observe(obs, 0, 0.0, obs, False, False)
-        agent.observe(obs, 0, 0.0, obs, False, True)
+        agent.observe(obs, [0], [0.0], obs, [False], [False])
+        agent.observe(obs, [0], [0.0], obs, [False], [True])
         seen.append(agent.epsilon)
     assert seen == pytest.approx([0.8, 0.4, 0.2, 0.15, 0.15])
 
 
 def test_epsilon_can_decay_per_update() -> None:
     agent = warm(epsilon_start=0.8, epsilon_end=0.15, epsilon_decay=0.5, epsilon_decay_per="update", train_freq=4)
-    obs, seen = np.zeros(O, np.float32), []
+    obs, seen = np.zeros((1, O), np.float32), []
     for _ in range(8):  # env_steps 9 to 16, with updates at 12 and 16
-        agent.observe(obs, 0, 0.0, obs, True, False)
+        agent.observe(obs, [0], [0.0], obs, [True], [False])
         seen.append(agent.epsilon)
     assert seen == pytest.approx([0.8] * 3 + [0.4] * 4 + [0.2])
 

@@ -47,10 +47,10 @@ class Step(NamedTuple):
 class Recording(Agent):
     """An agent that keeps the time steps of each environment."""
 
-    def observe(self, *step: Any) -> Any:
-        *values, env = step
-        self.__dict__.setdefault("seen", {}).setdefault(env, []).append(Step(*values))
-        return super().observe(*step)
+    def observe(self, *columns: Any) -> Any:
+        for env, values in enumerate(zip(*columns, strict=True)):
+            self.__dict__.setdefault("seen", {}).setdefault(env, []).append(Step(*values))
+        return super().observe(*columns)
 
 
 def played(env_id: str, steps: int, envs_: int = 4, **settings: Any) -> list[list[Step]]:

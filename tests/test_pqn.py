@@ -97,8 +97,8 @@ def test_each_epoch_uses_every_step_of_the_rollout_once(monkeypatch: pytest.Monk
     take = agent.replay.take
     monkeypatch.setattr(agent.replay, "take", lambda rows: batches.append(rows) or take(rows))
     for step in range(12):
-        obs = np.full(2, step, np.float32)
-        update = agent.observe(obs, step % 3, 1.0, obs + 1, step % 5 == 4, False)
+        obs = np.full((1, 2), step, np.float32)
+        update = agent.observe(obs, [step % 3], [1.0], obs + 1, [step % 5 == 4], [False])
         assert (update is None) == (step < 11)
     epochs = np.array(batches).reshape(3, 12)
     np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(12), (3, 1)))
@@ -158,7 +158,7 @@ def test_distributional_heads_learn_the_return_itself(head: dict[str, object]) -
         "mirror": True,
     }
     agent = Agent(1, 2, small(**settings | head), 0, Symmetry((0,), (1,), (0, 1)))
-    one = np.ones(1, np.float32)
+    one = np.ones((1, 1), np.float32)
     for step in range(1600):
-        agent.observe(one, step % 2, (2.0, -3.0)[step % 2], one, True, False)
-    np.testing.assert_allclose(agent.q_values(one[None]), [[2, -3]], atol=0.05)
+        agent.observe(one, [step % 2], [(2.0, -3.0)[step % 2]], one, [True], [False])
+    np.testing.assert_allclose(agent.q_values(one), [[2, -3]], atol=0.05)

@@ -80,7 +80,8 @@ def stopped(dqn: Callable[[], DQN], directory: Path, monkeypatch: pytest.MonkeyP
     target: dict[str, Any] = {"run_dir": directory}
     for stops in itertools.count():
         with monkeypatch.context() as patch:
-            patch.setattr(recording, "training_events", cut(int(generator.integers(10, 60))))
+            events = int(generator.integers(10, 60)) + 5 * stops  # more each time, to reach the next safe point
+            patch.setattr(recording, "training_events", cut(events))
             try:
                 dqn().train(**settings, **target)
             except PowerCutError:
@@ -128,7 +129,7 @@ def test_long_episode_is_saved_and_resumed_midway(tmp_path: Path, monkeypatch: p
 
 
 def test_videos_of_a_stopped_run_are_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = TRAINING | {"steps": 110, "num_envs": 2, "checkpoint_seconds": 1e-9, "video_every": 2}
+    settings = TRAINING | {"steps": 200, "num_envs": 2, "checkpoint_seconds": 1e-9, "video_every": 2}
     DQN("CartPole-v1", **SMALL).train(run_dir=tmp_path / "whole", **settings)
     assert stopped(lambda: DQN("CartPole-v1", **SMALL), tmp_path / "parts", monkeypatch, **settings) > 1
     videos = sorted((tmp_path / "whole" / "videos").glob("*.mp4"))

@@ -33,7 +33,7 @@ def trained(
     for step in range(30):
         obs, next_obs = generator.normal(size=(2, observation_size)).astype(np.float32)
         if agent.warm:
-            agent.observe(obs, step % actions, 1.0, next_obs, step % 7 == 0, False)
+            agent.observe(obs[None], [step % actions], [1.0], next_obs[None], [step % 7 == 0], [False])
         else:
             agent.remember(obs, step % actions, 1.0, next_obs, False, False)
     assert agent.updates > 0

@@ -1,7 +1,7 @@
 """Faults for Perilune's files as text replacements: fault number -> (file, old, new), ..."""
 
-ENV_STEP = "    next_obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)\n"
-OBSERVE = "agent.observe(slot.obs, action, reward, next_obs, terminated, ended is not None, slot.index)"
+ENV_STEP = "            next_obs, reward, terminated, truncated = envs.step(self.active, self.sizes, action)\n"
+OBSERVE = "agent.observe(obs, actions, reward, np.stack(next_obs), terminated, truncated)"
 PUSH = "        for transition in self.ongoing[env].n_step.push(obs, action, reward, next_obs, terminated, truncated):\n"
 RETURN_TARGET = "        return head.target(reward, discount, expected_value(policy, next_values))\n"
 TAKEN = "        self._d_outputs[taken] = d_chosen\n"
@@ -16,10 +16,10 @@ DRAW = "generator.normal(0.0, spread, (layer.inputs, layer.outputs))"
 
 FAULTS: dict[int, tuple[tuple[str, str, str], ...]] = {
     1: (("envs/stepping.py", STEP_GIVEN, STEP_GIVEN + "    observation, reward, terminated, _ = given\n"),),
-    2: (("training/loop.py", "                yield from begin_episode(agent, slot, config, progress)\n    except", "                slot.episode = type(slot.episode)(number=progress.next_episode, seed=0, epsilon=agent.epsilon)\n    except"),),
-    3: (("training/loop.py", ENV_STEP, ENV_STEP + "    next_obs = next_obs.astype('uint8').astype('float32')\n"),),
-    4: (("training/loop.py", ENV_STEP, ENV_STEP + "    if terminated or truncated:\n        next_obs = envs.as_obs(slot.active.reset()[0], len(next_obs))\n"),),
-    5: (("training/loop.py", OBSERVE, OBSERVE.replace("terminated, ended", "terminated or truncated, ended")),),
+    2: (("training/loop.py", "                        yield from begin_episode(agent, slot, config, progress)\n", "                        slot.episode = type(slot.episode)(number=progress.next_episode, seed=0, epsilon=agent.epsilon)\n"),),
+    3: (("training/slots.py", ENV_STEP, ENV_STEP + "            next_obs = next_obs.astype('uint8').astype('float32')\n"),),
+    4: (("training/slots.py", ENV_STEP, ENV_STEP + "            if terminated or truncated:\n                next_obs = envs.as_obs(self.active.reset()[0], len(next_obs))\n"),),
+    5: (("training/loop.py", OBSERVE, OBSERVE.replace("terminated, truncated", "truncated, truncated")),),
     6: (("envs/stepping.py", "    return obs\n", "    BUFFER[:size] = obs\n    return BUFFER[:size]\n"), ("envs/stepping.py", "\n\ndef as_obs", "\n\nBUFFER = np.zeros(100, np.float32)\n\n\ndef as_obs")),
     7: (("nn/layers.py", HIDDEN_LAST, HIDDEN_LAST + "        layers.append(ACTIVATIONS['relu'](actions * atoms))\n"),),
     8: (("nn/network.py", "        steps = self._workspaces.get(len(x))\n", "        x /= 10\n        steps = self._workspaces.get(len(x))\n"), ("agent/dqn.py", "        obs = np.asarray(obs, np.float32)\n", "        obs = np.asarray(obs)\n")),
@@ -70,8 +70,8 @@ FAULTS: dict[int, tuple[tuple[str, str, str], ...]] = {
     50: (("replay/buffer.py", "generator.integers(len(self), size=batch_size)", "(self.cursor - 1 - np.arange(batch_size)) % len(self)"),),
     51: (("replay/buffer.py", "        arrays.next_obs[at] = next_obs\n", "        arrays.next_obs[(at + 1) % self.capacity] = next_obs\n"),),
     52: (("agent/targets.py", "q_values.argmax(axis=1)", "q_values.argmin(axis=1)"), ("agent/dqn.py", "policy = greedy(next_q)", "policy = next_q.argmax(axis=1)")),
-    53: (("agent/dqn.py", "self.generators.exploration.random() < epsilon", "self.generators.exploration.random() > epsilon"),),
+    53: (("agent/dqn.py", "next(draws) < epsilon", "next(draws) > epsilon"),),
     54: (("agent/dqn.py", "int(generator.integers(self.actions))", "int(generator.integers(1, self.actions))"),),
-    55: (("training/loop.py", "    slot.obs = next_obs\n", ""),),
+    55: (("training/loop.py", "            slot.obs = step.next_obs\n", ""),),
     56: (("own.py", "hidden=(64, 64)", "hidden=(64, 64), learning_rate=1e-1"),),
 }

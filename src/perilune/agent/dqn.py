@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -145,10 +147,10 @@ class Agent:
             epsilon: probability of exploration, by default that of the schedule.
         """
         epsilon = self.epsilon if epsilon is None else epsilon
-        actions: list[int | None] = []
-        for index, ongoing in enumerate(self.ongoing[: len(obs)]):
-            explores = ongoing.repeats_left or self.generators.exploration.random() < epsilon
-            actions.append(self.explore(index) if explores else None)
+        playing = self.ongoing[: len(obs)]
+        draws = iter(self.generators.exploration.random(sum(not one.repeats_left for one in playing)).tolist())
+        explores = [one.repeats_left > 0 or next(draws) < epsilon for one in playing]
+        actions = [self.explore(index) if explore else None for index, explore in enumerate(explores)]
         if None in actions:
             chosen = self._training_actions(obs)
             return [int(chosen[index]) if action is None else action for index, action in enumerate(actions)]
@@ -229,31 +231,7 @@ class Agent:
     def remember(
         self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool, env: int = 0
     ) -> None:
-        """Count and store a time step. ``observe`` describes the arguments. The arrays must not change later.
-
-        Args:
-            obs: see ``observe``.
-            action: see ``observe``.
-            reward: see ``observe``.
-            next_obs: see ``observe``.
-            terminated: see ``observe``.
-            truncated: see ``observe``.
-            env: see ``observe``.
-        """
-        self.env_steps += 1
-        if self.rollout is not None:
-            self.rollout.add(obs, action, reward, next_obs, terminated, truncated)
-            return
-        for transition in self.ongoing[env].n_step.push(obs, action, reward, next_obs, terminated, truncated):
-            slot = self.replay.add(*transition)
-            if self.priorities is not None:
-                self.priorities.add(slot)
-
-    @QUIETLY
-    def observe(
-        self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool, env: int = 0
-    ) -> Update | None:
-        """Store a time step. After the warm-up, learn and update the target network when due.
+        """Count and store a time step in the replay buffer. The arrays must not change later.
 
         Args:
             obs: the observation, float32 [O].
@@ -263,23 +241,56 @@ class Agent:
             terminated: whether the task has ended.
             truncated: whether the episode was cut off, for example by a time limit.
             env: index of the environment.
+        """
+        self.env_steps += 1
+        for transition in self.ongoing[env].n_step.push(obs, action, reward, next_obs, terminated, truncated):
+            slot = self.replay.add(*transition)
+            if self.priorities is not None:
+                self.priorities.add(slot)
+
+    @QUIETLY
+    def observe(
+        self,
+        obs: Array,
+        action: Sequence[int],
+        reward: Sequence[float],
+        next_obs: Array,
+        terminated: Sequence[bool],
+        truncated: Sequence[bool],
+    ) -> Update | None:
+        """Store one time step of each environment. After the warm-up, learn and update the target network when due.
+
+        Args:
+            obs: the observations, float32 [K, O], which must not change later.
+            action: the action taken in each environment, [K].
+            reward: the rewards, [K].
+            next_obs: the next observations, float32 [K, O], which must not change later.
+            terminated: whether the task has ended, [K].
+            truncated: whether the episode was cut off, for example by a time limit, [K].
 
         Returns:
             The last update, if any.
         """
-        self.remember(obs, action, reward, next_obs, terminated, truncated, env)
+        before = self.env_steps
+        if self.rollout is not None:
+            self.env_steps += len(obs)
+            self.rollout.add(obs, action, reward, next_obs, terminated, truncated)
+        else:
+            columns = (obs, action, reward, next_obs, terminated, truncated, range(len(obs)))
+            for step in zip(*columns, strict=True):
+                self.remember(*step)
         if not self.warm:
             return None
-        if terminated or truncated:
-            self.episodes += 1
-        update = None
+        self.episodes += sum(map(operator.or_, terminated, truncated))
         if self.rollout is not None:
             return self._learn_rollout(self.rollout) if self.rollout.full else None
-        if self.env_steps % self.config.train_freq == 0:
-            for _ in range(self.config.gradient_steps):
-                update = self.learn()
-        if self.env_steps % self.config.target_update_interval == 0:
-            self.sync_target()
+        update = None
+        for count in range(before + 1, self.env_steps + 1):
+            if count % self.config.train_freq == 0:
+                for _ in range(self.config.gradient_steps):
+                    update = self.learn()
+            if count % self.config.target_update_interval == 0:
+                self.sync_target()
         return update
 
     # Learn

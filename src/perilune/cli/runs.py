@@ -152,7 +152,7 @@ def run_list(options: Namespace) -> None:
         *(row.format(**run, shown=number(run["best"])) for run in runs),
         "\nPresets (--preset) and their budgets:",
         f"  {presets.RECOMMENDED:<20}reliable, high final return: the preset of the environment, or default",
-        f"  {presets.FAST:<20}solves in the least CPU time: for the environment, or for any",
+        f"  {presets.FAST:<20}least CPU time until solved: for the environment, or for any",
         *(f"  {name:<20}{steps:>10,} steps" for name, steps in tuned.items()),
         "\nPre-trained agents (--pretrained) and their mean returns:",
         *(f"  {name:<20}{number(score):>10}" for name, score in agents.items()),

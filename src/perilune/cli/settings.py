@@ -71,8 +71,8 @@ def add_settings(parser: Parser) -> None:
         "--preset",
         metavar="NAME",
         type=optional(str),
-        help="Preset to start from: recommended (reliable, high final return), fast (solves in the least CPU time), plain "
-        "(Mnih et al., 2015), default, none, or the ID of an environment that has a preset. Default: recommended.",
+        help="Preset to start from: recommended (reliable, high final return), fast (least CPU time until solved), "
+        "plain (Mnih et al., 2015), default, none, or the ID of an environment with a preset. Default: recommended.",
     )
     parser.add_argument(
         "--config",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from perilune._utils import extras
 from perilune._utils.arrays import Array
+from perilune.envs import faults
 from perilune.envs.adapter import close, description, make, time_limit
 from perilune.envs.faults import Env, name
 from perilune.errors import ConfigError
@@ -46,7 +48,7 @@ def members(env: Env, seeds: Sequence[int]) -> list[PoolMember]:
         env: the environment of Gymnasium, which ``check_pool`` accepts.
         seeds: seeds, each below 2^31.
     """
-    pool = Pool(_make(env, seeds))
+    pool = Pool(_make(env, seeds), env)
     return [PoolMember(pool, index, env) for index in range(len(seeds))]
 
 
@@ -67,13 +69,14 @@ class Pool:
 
     Args:
         envpool: the EnvPool, in synchronous mode.
+        env: the environment of Gymnasium.
 
     Attributes:
         results: (obs[O], reward, terminated, truncated) of each member that was stepped and has not read it.
     """
 
-    def __init__(self, envpool: Any) -> None:
-        self.envpool = envpool
+    def __init__(self, envpool: Any, env: Env) -> None:
+        self.envpool, self.env = envpool, env
         self.results: dict[int, tuple[Array, float, bool, bool]] = {}
 
     def step(self, indices: Sequence[int], actions: Sequence[int]) -> None:
@@ -81,11 +84,21 @@ class Pool:
 
         EnvPool resets such a member instead of stepping it, and returns a time step that is not a transition.
         """
-        obs, reward, terminated, truncated, info = self.envpool.step(
+        given, reward, terminated, truncated, info = self.envpool.step(
             np.array(actions, np.int32), np.array(indices, np.int32)
         )
+        obs = np.array(given, np.float32)  # a copy, because EnvPool may use its arrays again
+        if not (np.isfinite(obs).all() and np.isfinite(reward).all()):
+            self._raise_not_finite(obs, reward)
         rows = zip(obs, reward.tolist(), terminated.tolist(), truncated.tolist(), strict=True)
         self.results = dict(zip(info["env_id"].tolist(), rows, strict=True))
+
+    def _raise_not_finite(self, obs: Array, reward: Array) -> None:
+        for row, value in zip(obs, reward.tolist(), strict=True):
+            if not math.isfinite(value):
+                raise faults.not_finite(self.env, value)
+            if not np.isfinite(row).all():
+                raise faults.obs_not_finite(row)
 
     def reset(self, index: int) -> Array:
         """Begin an episode of a member and return its first observation [O]."""
@@ -110,7 +123,11 @@ class PoolMember(gym.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Return the result of the action that was sent."""
-        return *self.pool.results.pop(self.index), {}
+        return *self.result(), {}
+
+    def result(self) -> tuple[Array, float, bool, bool]:
+        """Return next_obs, float32 [O], reward, terminated and truncated after the action that was sent."""
+        return self.pool.results.pop(self.index)
 
 
 def _make(env: Env, seeds: Sequence[int]) -> Any:

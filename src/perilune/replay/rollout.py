@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -34,19 +34,28 @@ class Rollout:
         self.trace_decay = trace_decay
         self.trace = np.zeros(replay.capacity, np.float32)
 
-    def add(self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool) -> None:
-        """Store a copy of a time step.
+    def add(
+        self,
+        obs: Array,
+        action: Sequence[int],
+        reward: Sequence[float],
+        next_obs: Array,
+        terminated: Sequence[bool],
+        truncated: Sequence[bool],
+    ) -> None:
+        """Store a copy of one time step of each environment.
 
         Args:
-            obs: the observation, float [O].
-            action: the action.
-            reward: the reward.
-            next_obs: the next observation, float [O].
-            terminated: whether the task has ended.
-            truncated: whether the episode was cut off.
+            obs: the observations, float [K, O].
+            action: the actions, [K].
+            reward: the rewards, [K].
+            next_obs: the next observations, float [K, O].
+            terminated: whether the task has ended, [K].
+            truncated: whether the episode was cut off, [K].
         """
-        row = self.replay.add(obs, action, reward, 0.0 if terminated else self.gamma, next_obs)
-        self.trace[row] = 0.0 if terminated or truncated else self.trace_decay
+        goes_on = ~np.asarray(terminated)
+        rows = self.replay.extend(obs, action, reward, self.gamma * goes_on, next_obs)
+        self.trace[rows] = self.trace_decay * (goes_on & ~np.asarray(truncated))
 
     @property
     def full(self) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.envs.pool import send
@@ -14,10 +16,11 @@ from perilune.errors import DivergenceError, EnvironmentFaultError, located
 from perilune.training import health
 from perilune.training.checks import check
 from perilune.training.evaluation import select
-from perilune.training.events import Ended, Event, Metrics
-from perilune.training.progress import MOST_CHECKED, TrainingProgress
+from perilune.training.events import Event, Metrics
+from perilune.training.progress import TrainingProgress
 from perilune.training.slots import (
     EnvSlot,
+    Step,
     begin_episode,
     close,
     forget_episodes,
@@ -69,103 +72,125 @@ def _training(
     agent: Agent, env: envs.Env, slots: list[EnvSlot], config: TrainConfig, progress: TrainingProgress
 ) -> Iterator[Event]:
     """Yield the events of a training run, add the location to its errors, and close the environments that it made."""
-    last_step, last_episode = progress.stop_step(config), progress.stop_episode(config)
     updates_before, resumed = agent.updates, progress.episodes
     best = False  # whether the latest evaluation was the best so far, with no safe point since
-    slot = slots[0]
     try:
         restore(slots, progress)
         if not agent.env_steps:  # the schedule of epsilon begins with this training run
             yield from health.warned(agent, progress, health.epsilon_stays(agent.config, config))
         if not agent.warm:
-            yield from warm_up(agent, slot, config, progress)
+            with _located(agent, slots[0]):
+                yield from warm_up(agent, slots[0], config, progress)
             progress.last_eval_check = agent.env_steps
         begin = replay_episode if resumed else begin_episode
         for slot in slots:
-            yield from begin(agent, slot, config, progress)
+            with _located(agent, slot):
+                yield from begin(agent, slot, config, progress)
 
-        while True:
+        while not progress.finished:
             if any(len(slot.episode.actions) % SAFE_POINT_EVERY == 0 for slot in slots):
                 yield safe_point(progress, slots, best)
                 best = False
-            for slot, action in zip(slots, _actions(agent, slots, config), strict=True):
-                ended = yield from _step(agent, slot, slots, action, config, progress, last_step)
-                if ended is None:
-                    continue
-                progress.remember(slot.episode, slot.statistics)
-                yield slot.result(agent, ended)
-                stopping = used_up = agent.env_steps >= last_step or agent.episodes >= last_episode
-                if stopping or _crossed(config.eval_every, progress.last_eval_check, agent.env_steps):
-                    evaluated = select(agent, env if config.envpool else slot.env, config, progress)
-                    yield evaluated
-                    if evaluated.best:
-                        progress.best_return, best = evaluated.mean_return, True
-                    stopping |= config.stop_at_return is not None and evaluated.mean_return >= config.stop_at_return
+            ends = yield from _step(agent, slots, config, progress)
+            used_up = agent.env_steps >= progress.stop_step(config) or agent.episodes >= progress.stop_episode(config)
+            for slot, step in ends:
+                with _located(agent, slot):
+                    yield from _end_episode(agent, slot, step, progress)
+                    stopping, is_last = used_up, slot is ends[-1][0]
+                    if is_last and (used_up or _crossed(config.eval_every, progress.last_eval_check, agent.env_steps)):
+                        evaluated = select(agent, env if config.envpool else slot.env, config, progress)
+                        yield evaluated
+                        if evaluated.best:
+                            progress.best_return, best = evaluated.mean_return, True
+                        stopping |= config.stop_at_return is not None and evaluated.mean_return >= config.stop_at_return
+                    if not stopping:
+                        yield from begin_episode(agent, slot, config, progress)
+                progress.finished = stopping  # the episodes of the other environments are dropped
+            if ends:
                 progress.last_eval_check = agent.env_steps
-                if stopping:  # the episodes of the other environments are dropped
-                    untrained = agent.updates == updates_before and not resumed
-                    yield from health.final_warnings(agent, progress, untrained, used_up)
-                    progress.finished = True
-                    yield safe_point(progress, slots, best)
-                    return
-                yield from begin_episode(agent, slot, config, progress)
-    except (EnvironmentFaultError, DivergenceError) as error:
-        raise located(error, slot.where(agent.env_steps)) from error
+        untrained = agent.updates == updates_before and not resumed
+        yield from health.final_warnings(agent, progress, untrained, used_up)
+        yield safe_point(progress, slots, best)
     finally:
         close(slots, env)
 
 
-def _actions(agent: Agent, slots: Sequence[EnvSlot], config: TrainConfig) -> list[int]:
-    """Return the next action of each environment. With EnvPool, step the environments."""
-    actions = agent.act(np.stack([slot.obs for slot in slots]))
-    if config.envpool:
-        send([slot.active for slot in slots], actions)
-    return actions
+@contextmanager
+def _located(agent: Agent, slot: EnvSlot) -> Iterator[None]:
+    """Add the current episode and time step of a slot to errors."""
+    try:
+        yield
+    except (EnvironmentFaultError, DivergenceError) as error:
+        raise located(error, slot.where(agent.env_steps)) from error
 
 
 def _step(
+    agent: Agent, slots: Sequence[EnvSlot], config: TrainConfig, progress: TrainingProgress
+) -> Generator[Event, None, list[tuple[EnvSlot, Step]]]:
+    """Take one time step in each environment and let the agent learn. Return the slots whose episode ended."""
+    steps_left = progress.stop_step(config) - agent.env_steps
+    episodes_left = progress.stop_episode(config) - agent.episodes
+    playing = slots[: int(min(len(slots), steps_left))]
+    obs = np.stack([slot.obs for slot in playing])
+    actions = agent.act(obs)
+    steps: list[Step] = []
+    try:
+        for slot, action in zip(playing, actions, strict=True):
+            if slot.recorded:
+                yield slot.timestep(action)
+        if config.envpool:
+            send([slot.active for slot in playing], actions)
+        for slot, action in zip(playing, actions, strict=True):
+            step = slot.step(action, config.max_episode_steps)
+            if len(steps) + 1 >= steps_left and step.ended is None:
+                step = step._replace(ended="budget")
+            steps.append(step)
+            slot.obs = step.next_obs
+            episodes_left -= step.ended is not None
+            if episodes_left <= 0:  # the steps of the other environments are dropped
+                break
+        yield from _learn(agent, slots, obs[: len(steps)], actions[: len(steps)], steps, config, progress)
+    except (EnvironmentFaultError, DivergenceError) as error:
+        raise located(error, slot.where(agent.env_steps)) from error
+    return [(slot, step) for slot, step in zip(playing, steps, strict=False) if step.ended is not None]
+
+
+def _learn(
     agent: Agent,
-    slot: EnvSlot,
     slots: Sequence[EnvSlot],
-    action: int,
+    obs: Array,
+    actions: Sequence[int],
+    steps: Sequence[Step],
     config: TrainConfig,
     progress: TrainingProgress,
-    last_step: float,
-) -> Generator[Event, None, Ended | None]:
-    """Take one time step and let the agent learn. Return how the episode ended, or None."""
-    episode = slot.episode
-    if slot.recorded:
-        yield slot.timestep(action)
-    episode.actions.append(action)
-    next_obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)
-    if len(episode.actions) <= MOST_CHECKED:
-        episode.checksum = envs.checksum(episode.checksum, next_obs, reward, terminated, truncated)
-    slot.episode_return += reward
-    progress.largest_reward = max(progress.largest_reward, abs(reward))
-    ended: Ended | None = None
-    if terminated:
-        ended = "terminated"
-    elif truncated or len(episode.actions) == config.max_episode_steps:
-        ended = "truncated"
-    elif agent.env_steps + 1 >= last_step:
-        ended = "budget"
+) -> Iterator[Event]:
+    """Let the agent observe one time step of each environment and learn. Yield metrics and health warnings."""
+    next_obs, reward, terminated, ended = zip(*steps, strict=True)
+    progress.largest_reward = max(progress.largest_reward, *map(abs, reward))
     # For the agent, every end except a termination is a truncation, which keeps the bootstrap.
-    update = agent.observe(slot.obs, action, reward, next_obs, terminated, ended is not None, slot.index)
-    slot.obs = next_obs
-    if update is not None:
-        for other in slots:
-            other.episode.loss_sum += update.loss
-            other.episode.updates += 1
-        if _crossed(config.metrics_every, agent.env_steps - agent.update_every, agent.env_steps):
-            yield Metrics(agent.env_steps, agent.updates, *update, agent.epsilon)
-            found = health.beyond_rewards(agent.config, agent.actions, update.mean_q, progress.largest_reward)
-            yield from health.warned(agent, progress, found)
-    if ended is not None:
-        if ended != "budget":
-            slot.outcome = slot.known.outcome(next_obs, reward, terminated)
-        if slot.recorded:
-            yield slot.timestep(None)
-    return ended
+    truncated = [end is not None for end in ended]
+    update = agent.observe(obs, actions, reward, np.stack(next_obs), terminated, truncated)
+    if update is None:
+        return
+    for slot in slots:
+        slot.episode.loss_sum += update.loss
+        slot.episode.updates += 1
+    if _crossed(config.metrics_every, agent.env_steps - max(agent.update_every, len(steps)), agent.env_steps):
+        yield Metrics(agent.env_steps, agent.updates, *update, agent.epsilon)
+        found = health.beyond_rewards(agent.config, agent.actions, update.mean_q, progress.largest_reward)
+        yield from health.warned(agent, progress, found)
+
+
+def _end_episode(agent: Agent, slot: EnvSlot, step: Step, progress: TrainingProgress) -> Iterator[Event]:
+    """Yield the events at the end of an episode, and keep the episode to check later that a run resumes exactly."""
+    next_obs, reward, terminated, ended = step
+    assert ended is not None
+    if ended != "budget":
+        slot.outcome = slot.known.outcome(next_obs, reward, terminated)
+    if slot.recorded:
+        yield slot.timestep(None)
+    progress.remember(slot.episode, slot.statistics)
+    yield slot.result(agent, ended)
 
 
 def _crossed(every: int | None, before: int, now: int) -> bool:
