@@ -1,6 +1,6 @@
 """Faults for Perilune's files as text replacements: fault number -> (file, old, new), ..."""
 
-ENV_STEP = "            next_obs, reward, terminated, truncated = envs.step(self.active, self.sizes, action)\n"
+ENV_STEP = "        next_obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)\n"
 OBSERVE = "agent.observe(obs, actions, reward, np.stack(next_obs), terminated, truncated)"
 PUSH = "        for transition in self.ongoing[env].n_step.push(obs, action, reward, next_obs, terminated, truncated):\n"
 RETURN_TARGET = "        return head.target(reward, discount, expected_value(policy, next_values))\n"
@@ -17,8 +17,8 @@ DRAW = "generator.normal(0.0, spread, (layer.inputs, layer.outputs))"
 FAULTS: dict[int, tuple[tuple[str, str, str], ...]] = {
     1: (("envs/stepping.py", STEP_GIVEN, STEP_GIVEN + "    observation, reward, terminated, _ = given\n"),),
     2: (("training/loop.py", "                        yield from begin_episode(agent, slot, config, progress)\n", "                        slot.episode = type(slot.episode)(number=progress.next_episode, seed=0, epsilon=agent.epsilon)\n"),),
-    3: (("training/slots.py", ENV_STEP, ENV_STEP + "            next_obs = next_obs.astype('uint8').astype('float32')\n"),),
-    4: (("training/slots.py", ENV_STEP, ENV_STEP + "            if terminated or truncated:\n                next_obs = envs.as_obs(self.active.reset()[0], len(next_obs))\n"),),
+    3: (("training/loop.py", ENV_STEP, ENV_STEP + "        next_obs = next_obs.astype('uint8').astype('float32')\n"),),
+    4: (("training/loop.py", ENV_STEP, ENV_STEP + "        if terminated or truncated:\n            next_obs = envs.as_obs(slot.active.reset()[0], len(next_obs))\n"),),
     5: (("training/loop.py", OBSERVE, OBSERVE.replace("terminated, truncated", "truncated, truncated")),),
     6: (("envs/stepping.py", "    return obs\n", "    BUFFER[:size] = obs\n    return BUFFER[:size]\n"), ("envs/stepping.py", "\n\ndef as_obs", "\n\nBUFFER = np.zeros(100, np.float32)\n\n\ndef as_obs")),
     7: (("nn/layers.py", HIDDEN_LAST, HIDDEN_LAST + "        layers.append(ACTIVATIONS['relu'](actions * atoms))\n"),),

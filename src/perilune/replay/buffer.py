@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -156,27 +156,6 @@ class Replay:
         arrays.next_obs[at] = next_obs
         self.added += 1
         return at
-
-    def extend(
-        self, obs: Array, action: Sequence[int], reward: Sequence[float], discount: Array, next_obs: Array
-    ) -> slice:
-        """Store copies of K transitions in successive rows. K must divide the capacity and the number of transitions.
-
-        Args:
-            obs: the observations, float [K, O].
-            action: the actions, [K].
-            reward: the rewards, [K].
-            discount: the discounts, [K].
-            next_obs: the next observations, float [K, O].
-
-        Returns:
-            The rows.
-        """
-        rows = slice(self.cursor, self.cursor + len(obs))
-        for stored, column in zip(self.arrays, (obs, action, reward, discount, next_obs), strict=True):
-            stored[rows] = column
-        self.added += len(obs)
-        return rows
 
     def sample(self, batch_size: int, generator: np.random.Generator) -> Batch:
         """Return transitions drawn uniformly with replacement. The next call overwrites the arrays.

@@ -54,8 +54,12 @@ class Rollout:
             truncated: whether the episode was cut off, [K].
         """
         goes_on = ~np.asarray(terminated)
-        rows = self.replay.extend(obs, action, reward, self.gamma * goes_on, next_obs)
+        rows = slice(self.replay.cursor, self.replay.cursor + len(obs))
+        columns = (obs, action, reward, self.gamma * goes_on, next_obs)
+        for stored, column in zip(self.replay.arrays, columns, strict=True):
+            stored[rows] = column
         self.trace[rows] = self.trace_decay * (goes_on & ~np.asarray(truncated))
+        self.replay.added += len(obs)
 
     @property
     def full(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,16 +12,15 @@ from perilune import envs
 from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.envs.pool import send
+from perilune.envs.pool import PoolMember, send
 from perilune.errors import DivergenceError, EnvironmentFaultError, located
 from perilune.training import health
 from perilune.training.checks import check
 from perilune.training.evaluation import select
-from perilune.training.events import Event, Metrics
-from perilune.training.progress import TrainingProgress
+from perilune.training.events import Ended, Event, Metrics
+from perilune.training.progress import MOST_CHECKED, TrainingProgress
 from perilune.training.slots import (
     EnvSlot,
-    Step,
     begin_episode,
     close,
     forget_episodes,
@@ -33,6 +33,22 @@ from perilune.training.slots import (
 )
 
 SAFE_POINT_EVERY = 10_000  # time steps between safe points of an episode, so that an endless one can be saved
+
+
+class Step(NamedTuple):
+    """What one environment returned for one action.
+
+    Attributes:
+        next_obs: the next observation, float32 [O].
+        reward: the reward.
+        terminated: whether the task has ended.
+        ended: how the episode ended, or None if it continues.
+    """
+
+    next_obs: Array
+    reward: float
+    terminated: bool
+    ended: Ended | None
 
 
 def training_events(
@@ -72,6 +88,7 @@ def _training(
     agent: Agent, env: envs.Env, slots: list[EnvSlot], config: TrainConfig, progress: TrainingProgress
 ) -> Iterator[Event]:
     """Yield the events of a training run, add the location to its errors, and close the environments that it made."""
+    stop = progress.stop_step(config), progress.stop_episode(config)
     updates_before, resumed = agent.updates, progress.episodes
     best = False  # whether the latest evaluation was the best so far, with no safe point since
     try:
@@ -91,8 +108,8 @@ def _training(
             if any(len(slot.episode.actions) % SAFE_POINT_EVERY == 0 for slot in slots):
                 yield safe_point(progress, slots, best)
                 best = False
-            ends = yield from _step(agent, slots, config, progress)
-            used_up = agent.env_steps >= progress.stop_step(config) or agent.episodes >= progress.stop_episode(config)
+            ends = yield from _step(agent, slots, config, progress, stop)
+            used_up = agent.env_steps >= stop[0] or agent.episodes >= stop[1]
             for slot, step in ends:
                 with _located(agent, slot):
                     yield from _end_episode(agent, slot, step, progress)
@@ -125,11 +142,11 @@ def _located(agent: Agent, slot: EnvSlot) -> Iterator[None]:
 
 
 def _step(
-    agent: Agent, slots: Sequence[EnvSlot], config: TrainConfig, progress: TrainingProgress
+    agent: Agent, slots: Sequence[EnvSlot], config: TrainConfig, progress: TrainingProgress, stop: tuple[float, float]
 ) -> Generator[Event, None, list[tuple[EnvSlot, Step]]]:
     """Take one time step in each environment and let the agent learn. Return the slots whose episode ended."""
-    steps_left = progress.stop_step(config) - agent.env_steps
-    episodes_left = progress.stop_episode(config) - agent.episodes
+    steps_left = max(1, stop[0] - agent.env_steps)  # the reader of the events may have stored other steps
+    episodes_left = stop[1] - agent.episodes
     playing = slots[: int(min(len(slots), steps_left))]
     obs = np.stack([slot.obs for slot in playing])
     actions = agent.act(obs)
@@ -141,7 +158,7 @@ def _step(
         if config.envpool:
             send([slot.active for slot in playing], actions)
         for slot, action in zip(playing, actions, strict=True):
-            step = slot.step(action, config.max_episode_steps)
+            step = _take(slot, action, config.max_episode_steps)
             if len(steps) + 1 >= steps_left and step.ended is None:
                 step = step._replace(ended="budget")
             steps.append(step)
@@ -153,6 +170,21 @@ def _step(
     except (EnvironmentFaultError, DivergenceError) as error:
         raise located(error, slot.where(agent.env_steps)) from error
     return [(slot, step) for slot, step in zip(playing, steps, strict=False) if step.ended is not None]
+
+
+def _take(slot: EnvSlot, action: int, limit: int | None) -> Step:
+    """Take one time step in one environment. A member of a pool has already been stepped."""
+    episode = slot.episode
+    episode.actions.append(action)
+    if isinstance(slot.active, PoolMember):
+        next_obs, reward, terminated, truncated = slot.active.result()
+    else:
+        next_obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)
+        if len(episode.actions) <= MOST_CHECKED:
+            episode.checksum = envs.checksum(episode.checksum, next_obs, reward, terminated, truncated)
+    slot.episode_return += reward
+    cut = truncated or len(episode.actions) == limit
+    return Step(next_obs, reward, terminated, "terminated" if terminated else "truncated" if cut else None)
 
 
 def _learn(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,29 +15,13 @@ from perilune._utils.seeding import episode_seed
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.envs.known import lookup
-from perilune.envs.pool import PoolMember, members, send
+from perilune.envs.pool import members, send
 from perilune.envs.rendering import drawing, frame
 from perilune.errors import EnvironmentFaultError, MissingDependencyError, PeriluneWarning
 from perilune.training.events import Ended, Episode, Evaluated, Event, SafePoint, Started, Timestep, WarmingUp
 from perilune.training.progress import MOST_CHECKED, EpisodeState, TrainingProgress
 
 WARMING_EVERY = 1_000  # steps between two WarmingUp events
-
-
-class Step(NamedTuple):
-    """What one time step of a slot returned.
-
-    Attributes:
-        next_obs: the next observation, float32 [O].
-        reward: the reward.
-        terminated: whether the task has ended.
-        ended: how the episode ended, or None if it continues.
-    """
-
-    next_obs: Array
-    reward: float
-    terminated: bool
-    ended: Ended | None
 
 
 class EnvSlot:
@@ -78,28 +61,16 @@ class EnvSlot:
         self.obs = envs.reset(self.active, episode.seed)
         episode.checksum = envs.checksum(0, self.obs, 0.0, False, False)
 
-    def step(self, action: int, limit: int | None = None) -> Step:
-        """Take one time step. A member of a pool needs ``send`` before it.
-
-        Args:
-            action: the action.
-            limit: number of time steps after which the episode is truncated, or None.
-        """
+    def step(self, action: int) -> tuple[Array, float, bool, bool]:
+        """Take one time step that is not trained on, and return next_obs, float32 [O], reward, and both flags."""
         episode = self.episode
         episode.actions.append(action)
-        if isinstance(self.active, PoolMember):
-            next_obs, reward, terminated, truncated = self.active.result()
-        else:
-            next_obs, reward, terminated, truncated = envs.step(self.active, self.sizes, action)
-            if len(episode.actions) <= MOST_CHECKED:
-                episode.checksum = envs.checksum(episode.checksum, next_obs, reward, terminated, truncated)
+        send([self.active], [action])
+        next_obs, reward, terminated, truncated = envs.step(self.active, self.sizes, action)
         self.episode_return += reward
-        ended: Ended | None = None
-        if terminated:
-            ended = "terminated"
-        elif truncated or len(episode.actions) == limit:
-            ended = "truncated"
-        return Step(next_obs, reward, terminated, ended)
+        if len(episode.actions) <= MOST_CHECKED:
+            episode.checksum = envs.checksum(episode.checksum, next_obs, reward, terminated, truncated)
+        return next_obs, reward, terminated, truncated
 
     def choose_renderer(self, recorded: bool, first: bool = False) -> None:
         """Select whether to render the next episode. Rendering is slow, so do it only if necessary."""
@@ -157,12 +128,11 @@ def warm_up(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: Training
             agent.begin_episode()
             slot.begin(EpisodeState(number=0, seed=episode_seed(agent.generators.environment), epsilon=1.0))
         action = agent.explore()
-        send([slot.active], [action])
-        next_obs, reward, terminated, ended = slot.step(action, config.max_episode_steps)
+        next_obs, reward, terminated, truncated = slot.step(action)
         stored = len(agent.replay) + len(agent.ongoing[0].n_step.pending) + 1
-        over = ended is not None or stored >= agent.config.learning_starts
-        agent.remember(slot.obs, action, reward, next_obs, terminated, over)
-        slot.obs = next_obs
+        truncated |= stored >= agent.config.learning_starts or len(slot.episode.actions) == config.max_episode_steps
+        agent.remember(slot.obs, action, reward, next_obs, terminated, truncated)
+        slot.obs, over = next_obs, terminated or truncated
         if over:
             progress.remember(slot.episode, slot.statistics)
         if agent.env_steps % WARMING_EVERY == 0:
@@ -212,7 +182,8 @@ def _check_replay(slot: EnvSlot, progress: TrainingProgress) -> None:
         for action in played.actions:
             if over:
                 break
-            over = slot.step(action).ended is not None
+            *_, terminated, truncated = slot.step(action)
+            over = terminated or truncated
         if slot.episode.checksum != played.checksum:
             _warn_inexact(slot)
             return
@@ -230,9 +201,8 @@ def replay_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: T
     for action in saved.actions:
         if slot.recorded:
             yield slot.timestep(action)
-        step = slot.step(action)
-        slot.obs = step.next_obs
-        if step.ended is not None:
+        slot.obs, _, terminated, truncated = slot.step(action)
+        if terminated or truncated:
             break
     if slot.obs.tolist() != list(saved.obs) or saved.checksum not in (0, slot.episode.checksum):
         _warn_inexact(slot)

@@ -42,7 +42,9 @@ _GENERAL_FAST = tuned(
     train_freq=8,
     learning_rate=2e-3,
     epsilon_decay_steps=20_000,
+    head="expected",
     optimism=0.0,
+    huber_delta=10.0,
 )
 SCALED = ("learning_rate_decay_steps", "priority_beta_steps")
 
