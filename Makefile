@@ -5,7 +5,7 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 # One test process more than there are processors, because some tests wait for a browser or a server.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
-DEMO ?= --eval-episodes 20 --stop-at-return 220
+DEMO ?= --preset fast --envpool --stop-at-return 220
 
 TEST_TOOLS := pytest pytest-randomly pytest-xdist hypothesis httpx jsonschema axe-playwright-python
 LOWEST := $(addprefix tests/test_,$(addsuffix .py,network config logs envs weights plots tensorboard statistics pool \

@@ -19,9 +19,10 @@ SETTINGS = """Every setting is a keyword argument in Python, an option on the co
 For example, the option for `learning_rate` is `--learning-rate`. For `mirror`, `--mirror` means `True`, and
 `--no-mirror` means `False`. For `None`, write `none`.
 
-`perilune train ENV` and `DQN(env)` start from the preset of the environment, or from the preset `default` if
-the environment has none. The defaults in these tables apply with `preset=None` (`--preset none`). [Why each part of the
-recipe](../explanation/recipe.md) explains the values of the presets.
+`perilune train ENV` and `DQN(env)` start from the recommended preset of the environment, or from the preset `default` if
+the environment has none. With `--preset fast`, they start from the [fast preset](../how-to/train-fast.md) of the
+environment, or from the preset in the last column. The defaults in these tables apply with `preset=None` (`--preset
+none`). [Why each part of the recipe](../explanation/recipe.md) explains the values of the presets.
 """
 FINDINGS = """# Findings of the doctor
 
@@ -108,6 +109,9 @@ def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 def settings() -> str:
     """Return the page of all settings: meaning, range or choices, default, and the values of the presets."""
     available = presets.available()
+    tuned = [name for name in available if name not in (presets.DEFAULT, presets.PLAIN)]
+    available |= {f"{name} fast": presets.preset(name, presets.FAST) for name in tuned}
+    available["fast"] = presets.preset("", presets.FAST)
     parts = [GENERATED, "# Settings\n", SETTINGS]
     for cls, part, where in (
         (DQNConfig, "agent", "Settings of the agent. Pass them as `DQN(env, name=value)` or `--name value`."),
