@@ -19,8 +19,8 @@ SETTINGS = """Every setting is a keyword argument in Python, an option on the co
 For example, the option for `learning_rate` is `--learning-rate`. For `mirror`, `--mirror` means `True`, and
 `--no-mirror` means `False`. For `None`, write `none`.
 
-`perilune train ENV` and `DQN(env)` start from the recommended preset of the environment, or from the preset `default` if
-the environment has none. With `--preset fast`, they start from the [fast preset](../how-to/train-fast.md) of the
+`perilune train ENV` and `DQN(env)` start from the recommended preset of the environment, or from the preset `default`
+if the environment has none. With `--preset fast`, they start from the [fast preset](../how-to/train-fast.md) of the
 environment, or from the preset in the last column. The defaults in these tables apply with `preset=None` (`--preset
 none`). [Why each part of the recipe](../explanation/recipe.md) explains the values of the presets.
 """

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmarks import peers
+from benchmarks.peers import cleanrl, sb3
 
 from perilune import DQNConfig, TrainConfig, bench
 from perilune.bench import learning, results, speed
@@ -24,7 +25,7 @@ INSTALLED = importlib.util.find_spec("stable_baselines3") is not None
 
 def test_peer_keeps_its_tuned_budget_and_the_same_evaluations() -> None:
     train = TrainConfig(episodes=5, max_episode_steps=20, stop_at_return=9.0, eval_every=300, eval_episodes=7)
-    budget = peers.budget(peers.ZOO["CartPole-v1"], train)
+    budget = peers.budget(sb3.ZOO["CartPole-v1"], train)
     assert budget == TrainConfig(steps=50_000, eval_every=300, eval_episodes=7)
 
 
@@ -49,7 +50,30 @@ def test_missing_stable_baselines3_error_names_the_install_command(
 
 def test_environment_without_tuned_settings_is_refused() -> None:
     with pytest.raises(ConfigError, match="not Blackjack-v1"):
-        peers.zoo("Blackjack-v1")
+        sb3.settings("sb3", "Blackjack-v1")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("sb4", "against='sb4' is invalid: expected names from sb3, sbx, cleanrl"),
+        ("sb3,", "against='sb3,' is invalid"),
+        ("cleanrl-dqm", "Did you mean cleanrl-dqn"),
+    ],
+)
+def test_unknown_peer_is_refused(given: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sb3, "check_installed", lambda name: None)
+    with pytest.raises(ConfigError, match=message):
+        peers.find(given, "CartPole-v1")
+
+
+def test_cleanrl_stands_for_its_three_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sb3, "check_installed", lambda name: None)
+    monkeypatch.setattr(cleanrl, "settings", lambda name: cleanrl.Script(script=cleanrl.SCRIPTS[name]))
+    found = peers.find("sbx, cleanrl", "CartPole-v1")
+    assert list(found) == ["sbx", "cleanrl-dqn", "cleanrl-dqn-jax", "cleanrl-pqn"]
+    assert [peers.title(name) for name in found] == ["sbx", "CleanRL dqn", "CleanRL dqn-jax", "CleanRL pqn"]
+    assert {peer.n_timesteps for peer in found.values()} == {50_000, 500_000}
 
 
 def test_speed_command_prints_what_it_measures(
@@ -58,7 +82,7 @@ def test_speed_command_prints_what_it_measures(
     measure = speed.update_speed
     monkeypatch.setattr(speed, "update_speed", lambda *args: measure(*args, pairs=1, calls=1))
     monkeypatch.setattr(speed, "WIDTHS", (64,))
-    monkeypatch.setattr(peers, "training_speed", lambda steps: peers.TrainingSpeed(10.0, 30.0, steps / 100))
+    monkeypatch.setattr(sb3, "training_speed", lambda steps: sb3.TrainingSpeed(10.0, 30.0, steps / 100))
     main(["bench", "speed", "--steps", "300"])
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == 3
@@ -77,11 +101,11 @@ def test_speed_command_prints_what_it_measures(
 
 @pytest.mark.skipif(not INSTALLED, reason="needs Stable-Baselines3")
 def test_peer_is_trained_evaluated_and_scored_like_perilune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tuned = replace(peers.ZOO["CartPole-v1"], learning_starts=100, train_freq=32, gradient_steps=4, n_timesteps=600)
-    monkeypatch.setitem(peers.ZOO, "CartPole-v1", tuned)
+    tuned = replace(sb3.ZOO["CartPole-v1"], learning_starts=100, train_freq=32, gradient_steps=4, n_timesteps=600)
+    monkeypatch.setitem(sb3.ZOO, "CartPole-v1", tuned)
     agent = DQNConfig(hidden=(4,), learning_starts=50, batch_size=8, buffer_size=600)
     train = TrainConfig(steps=600, eval_every=200, eval_episodes=2)
-    arguments: dict[str, Any] = {"seeds": range(2), "out": tmp_path / "out", "against": True, "quiet": True}
+    arguments: dict[str, Any] = {"seeds": range(2), "out": tmp_path / "out", "against": "sb3", "quiet": True}
     report = learning.benchmark("CartPole-v1", agent, train, **arguments)
     assert not report.failures
 
@@ -100,9 +124,9 @@ def test_peer_is_trained_evaluated_and_scored_like_perilune(tmp_path: Path, monk
         seconds = [evaluation.seconds for evaluation in run.evaluations]
         assert 0 < seconds[0] < seconds[1] < seconds[2]
     ours, theirs = results.load(tmp_path / "out"), results.load(peer)
-    assert report.content["peer"] == json.loads((peer / "scores.json").read_text())
+    assert report.content["peers"]["sb3"] == json.loads((peer / "scores.json").read_text())
     comparison = results.compare(ours, theirs, np.random.default_rng(0))
-    assert results.comparison_table(comparison, "Perilune", peers.NAME) in report.text
+    assert results.comparison_table(comparison, "Perilune", sb3.NAME) in report.text
 
     before = {path: path.stat().st_mtime_ns for path in peer.rglob("evaluations.jsonl")}
     learning.benchmark("CartPole-v1", agent, train, **arguments)

@@ -37,7 +37,7 @@ from perilune.training.events import Episode, Evaluated
 from perilune.viz import plots
 from perilune.viz.terminal import Status, board
 
-OWN, PEER_DIRECTORY = "Perilune", "sb3"
+OWN = "Perilune"
 MARK = ".benchmark"  # marks a directory of runs that a benchmark started and may restart
 
 
@@ -73,7 +73,8 @@ class Report:
     """The result of a benchmark."""
 
     content: dict[str, Any]
-    """Content of scores.json. With a peer, also the content of its scores.json (``peer``) and ``comparison``."""
+    """Content of scores.json. With peers, also the content of the scores.json of each (``peers``) and its
+    ``comparisons``, by name."""
     text: str
     files: list[Path]
     failures: dict[Trial, str]
@@ -87,7 +88,7 @@ def benchmark(
     seeds: Iterable[int],
     out: Path,
     jobs: int = 1,
-    against: bool = False,
+    against: str | None = None,
     quiet: bool = False,
 ) -> Report:
     """Train and score each seed that has no score in ``out``/seed-S, and write the results into ``out``.
@@ -99,8 +100,8 @@ def benchmark(
         seeds: one or more seeds.
         out: directory of the runs, scores.json, scores.csv, learning_curves.png and learning_curves.svg.
         jobs: number of seeds to train at the same time.
-        against: also train Stable-Baselines3 on the same seeds, into ``out``/sb3. The two libraries take turns, so
-            that both run under the same load. Requires a clone of the repository.
+        against: comma-separated names of other libraries to train on the same seeds, each into ``out``/NAME. The
+            libraries take turns, so that all run under the same load. Requires a clone of the repository.
         quiet: do not show progress.
 
     Returns:
@@ -119,20 +120,23 @@ def benchmark(
     # Worker processes make the environment from its full ID: the module that registers it, the name and the version.
     made = ":".join([*environment.split(":")[:-1], name])
     trials = {OWN: [Trial(made, agent, train, seed, out / f"seed-{seed}") for seed in seeds]}
-    if against:
-        peers = from_repository("peers", "--against sb3")
-        peer = peers.zoo(name)
-        trials[peers.NAME] = [
-            Trial(made, peer, peers.budget(peer, train), trial.seed, out / PEER_DIRECTORY / trial.directory.name)
-            for trial in trials[OWN]
-        ]
+    titles = {OWN: OWN}
+    if against is not None:
+        peers = from_repository("peers", f"--against {against}")
+        for peer_name, peer in peers.find(against, name).items():
+            titles[peer_name], budget = peers.title(peer_name), peers.budget(peer, train)
+            trials[peer_name] = [
+                Trial(made, peer, budget, trial.seed, out / peer_name / trial.directory.name) for trial in trials[OWN]
+            ]
     if (out / "config.json").exists():
         raise RunDirectoryError(f"{out} is a run directory. Choose another directory for the benchmark.")
     scores, failures = run_trials(sorted(itertools.chain(*trials.values()), key=lambda trial: trial.seed), jobs, quiet)
     if not any(trial in scores for trial in trials[OWN]):
         raise TrialError(failed(failures))
 
-    found, contents, texts, curves = [], [], [], []
+    found: dict[str, Result] = {}
+    contents: dict[str, dict[str, Any]] = {}
+    texts, curves = [], []
     for learner, group in trials.items():
         scored = [trial for trial in group if trial in scores]
         if not scored:
@@ -142,21 +146,21 @@ def benchmark(
         chosen = {"agent": config["agent"], "train": config["train"]}
         result = Result(name, threshold, chosen, [scores[trial] for trial in scored], reasons)
         summary = results.summarize(result, np.random.default_rng(0))
-        found.append(result)
-        contents.append(results.to_json(result, summary))
+        found[learner], contents[learner] = result, results.to_json(result, summary)
         directory = group[0].directory.parent
-        results.save(contents[-1], directory)
-        heading = f"{name}, {learner}: {len(scored)} seeds, means of {SCORE_EPISODES} greedy episodes"
+        results.save(contents[learner], directory)
+        heading = f"{name}, {titles[learner]}: {len(scored)} seeds, means of {SCORE_EPISODES} greedy episodes"
         texts += [heading, results.table(result.scores), results.describe(result, summary)]
         if others := _other_seeds(directory, group):
             texts.append(f"Seeds in {directory} that are not included: {', '.join(others)}.")
         runs = [logs.read_run(trial.directory) for trial in scored]
-        curves.append(results.band(learner, runs, np.random.default_rng(0)))
-    content = contents[0]
-    if len(found) == 2:
-        comparison = results.compare(found[0], found[1], np.random.default_rng(0))
-        content |= {"peer": contents[1], "comparison": results.plain(comparison)}
-        texts.append(results.comparison_table(comparison, *trials))
+        curves.append(results.band(titles[learner], runs, np.random.default_rng(0)))
+    own = found.pop(OWN)
+    comparisons = {learner: results.compare(own, peer, np.random.default_rng(0)) for learner, peer in found.items()}
+    texts += [results.comparison_table(one, OWN, titles[learner]) for learner, one in comparisons.items()]
+    content = contents.pop(OWN)
+    if contents:
+        content |= {"peers": contents, "comparisons": results.plain(comparisons)}
     written = [out / results.JSON_FILE, out / results.CSV_FILE]
     try:
         written += plots.bands(name, curves, threshold).save(out, "learning_curves")

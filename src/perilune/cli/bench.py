@@ -28,9 +28,9 @@ def run_bench_speed(options: Namespace) -> None:
             measured.append(result)
             tell(len(measured), count)
         try:
-            peers = from_repository("peers", "the comparison with Stable-Baselines3")
-            peers.check_installed()
-            measured.append(peers.training_speed(options.steps))
+            sb3 = from_repository("peers.sb3", "the comparison with Stable-Baselines3")
+            sb3.check_installed()
+            measured.append(sb3.training_speed(options.steps))
             missing = []
         except MissingDependencyError as error:
             missing = [f"not measured: {error}"]
@@ -59,7 +59,7 @@ def run_bench_learning(options: Namespace) -> None:
         seeds=range(options.first_seed, options.first_seed + options.seeds),
         out=options.out or Path("runs", "bench", named),
         jobs=options.jobs,
-        against=options.against is not None,
+        against=options.against,
         quiet=options.quiet,
     )
     show(options, result.content, "\n".join([result.text, "", *(f"  {path}" for path in result.files)]))
