@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perilune.envs.known.record import GOAL, Controls, KnownEnv, fast, tuned
+from perilune.envs.known.record import GOAL, Controls, KnownEnv, fast_replay, tuned
 from perilune.replay.symmetry import Symmetry
 
 ACROBOT = KnownEnv(
@@ -18,5 +18,5 @@ ACROBOT = KnownEnv(
     ),
     controls=Controls.arrows(left=0, right=2, idle=(1,)),
     preset=tuned(100_000, mirror=True, epsilon_end=0.01),
-    fast=fast(100_000, max_action_repeat=10),
+    fast=fast_replay(100_000, hidden=(64, 64)),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from perilune._utils.arrays import Array
-from perilune.envs.known.record import Controls, KnownEnv, Outcomes, fast, tuned
+from perilune.envs.known.record import Controls, KnownEnv, Outcomes, fast_rollout, tuned
 from perilune.replay.symmetry import Symmetry
 
 
@@ -33,6 +33,6 @@ CART_POLE = KnownEnv(
         optimism=0.75,
         max_action_repeat=5,
     ),
-    fast=fast(100_000, mirror=True, epsilon_decay_steps=10_000),
+    fast=fast_rollout(100_000, mirror=True, epsilon_decay_steps=10_000),
 )
 CART_POLE_V0 = replace(CART_POLE, env_id="CartPole-v0", preset=None, fast=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perilune._utils.arrays import Array
-from perilune.envs.known.record import Controls, KnownEnv, Outcomes, Scene, fast, tuned
+from perilune.envs.known.record import Controls, KnownEnv, Outcomes, Scene, fast_rollout, tuned
 from perilune.replay.symmetry import Symmetry
 
 
@@ -46,5 +46,5 @@ LUNAR_LANDER = KnownEnv(
         munchausen_temperature=0.3,
         munchausen_floor=-10.0,
     ),
-    fast=fast(300_000, mirror=True),
+    fast=fast_rollout(300_000, mirror=True),
 )

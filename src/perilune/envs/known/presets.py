@@ -20,7 +20,7 @@ from perilune._utils.text import suggestion
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import build
 from perilune.envs.known import ENVIRONMENTS, lookup
-from perilune.envs.known.record import Preset, tuned
+from perilune.envs.known.record import Preset, fast_replay, tuned
 from perilune.errors import ConfigError
 
 DEFAULT, PLAIN = "default", "plain"
@@ -35,17 +35,7 @@ _GENERAL = {
         TrainConfig(steps=100_000),
     ),
 }
-_GENERAL_FAST = tuned(
-    100_000,
-    {"num_envs": 8},
-    batch_size=128,
-    train_freq=8,
-    learning_rate=2e-3,
-    epsilon_decay_steps=20_000,
-    head="expected",
-    optimism=0.0,
-    huber_delta=10.0,
-)
+_GENERAL_FAST = fast_replay(100_000, epsilon_decay_steps=20_000)
 SCALED = ("learning_rate_decay_steps", "priority_beta_steps")
 
 
