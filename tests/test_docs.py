@@ -130,10 +130,13 @@ def test_python_blocks_of_a_page_run_with_small_budgets(page: Path, monkeypatch:
     train, evaluate = DQN.train, DQN.evaluate
 
     def briefly(self: DQN, config: TrainConfig | None = None, **settings: Any) -> Any:
-        for setting, most in (("steps", 1_500), ("episodes", 3), ("eval_episodes", 1), ("max_episode_steps", 60)):
+        limits = {"steps": 1_500, "episodes": 3, "eval_episodes": 1, "max_episode_steps": 60}
+        if self.config.td_lambda is not None:  # PQN learns from a whole rollout
+            limits |= {"steps": self.config.buffer_size, "episodes": 10_000}
+        for setting, most in limits.items():
             settings[setting] = min(settings.get(setting) or most, most)
         if config is None and not settings.get("resume"):
-            settings["episodes"] = 3
+            settings["episodes"] = limits["episodes"]
         return train(self, config, **settings | {"pictures": False})
 
     monkeypatch.setattr(DQN, "train", briefly)
@@ -204,7 +207,8 @@ REPEATED = {
 def small(words: list[str]) -> list[str]:
     """Return the arguments of a ``perilune`` command with a small budget. The last of two equal options counts."""
     name = " ".join(words[:2]) if words[0] == "bench" else words[0]
-    return [*words, *([] if "--help" in words else SMALL.get(name, []))]
+    rollout = ["--buffer-size", "384", "--batch-size", "64"] if "fast" in words else []
+    return [*words, *([] if "--help" in words else [*SMALL.get(name, []), *rollout])]
 
 
 def without_pictures(self: DQN, *args: Any, train: Any = DQN.train, **settings: Any) -> Any:

@@ -141,11 +141,14 @@ def test_training_stopped_early_has_no_warning_about_epsilon() -> None:
     assert agent.env_steps < 4_000
 
 
-def test_training_without_an_update_is_reported() -> None:
-    agent = Agent(2, 3, DQNConfig(**SMALL, train_freq=1000, epsilon_decay_steps=100), 0)
+@pytest.mark.parametrize(
+    ("settings", "named"), [({"train_freq": 1000}, "train_freq=1000"), ({"td_lambda": 0.9}, "buffer_size=500")]
+)
+def test_training_without_an_update_is_reported(settings: dict[str, Any], named: str) -> None:
+    agent = Agent(2, 3, DQNConfig(**SMALL | {"buffer_size": 500} | settings, epsilon_decay_steps=100), 0)
     (notice,) = warnings_of(agent, Numbered(lengths=(3,)), episodes=5)
     assert notice.what == "no_update"
-    assert "train_freq=1000" in notice.words
+    assert named in notice.words
 
 
 # Environments that break Gymnasium's interface

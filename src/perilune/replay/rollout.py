@@ -53,12 +53,12 @@ class Rollout:
             terminated: whether the task has ended, [K].
             truncated: whether the episode was cut off, [K].
         """
-        goes_on = ~np.asarray(terminated)
+        continues = ~np.asarray(terminated)
         rows = slice(self.replay.cursor, self.replay.cursor + len(obs))
-        columns = (obs, action, reward, self.gamma * goes_on, next_obs)
+        columns = (obs, action, reward, self.gamma * continues, next_obs)
         for stored, column in zip(self.replay.arrays, columns, strict=True):
             stored[rows] = column
-        self.trace[rows] = self.trace_decay * (goes_on & ~np.asarray(truncated))
+        self.trace[rows] = self.trace_decay * (continues & ~np.asarray(truncated))
         self.replay.added += len(obs)
 
     @property

@@ -104,9 +104,10 @@ def warned(agent: Agent, progress: TrainingProgress, found: HealthWarning | None
 def final_warnings(agent: Agent, progress: TrainingProgress, untrained: bool, used_up: bool) -> Iterator[HealthWarning]:
     """Yield the warnings at the end of training: no update was made, or epsilon has hardly fallen."""
     if untrained:
+        name = "train_freq" if agent.config.td_lambda is None else "buffer_size"
         words = (
-            f"no update was made, because the budget ended within train_freq={agent.config.train_freq} environment "
-            "steps after the warm-up. Try a larger budget or a smaller train_freq."
+            f"no update was made, because the budget ended within {name}={getattr(agent.config, name)} environment "
+            f"steps after the warm-up. Try a larger budget or a smaller {name}."
         )
         yield from warned(agent, progress, _warning("no_update", words))
     if used_up:
