@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from perilune.doctor import catalogue
 from perilune.doctor.catalogue import finding, listed
 from perilune.doctor.checks.quantiles import check_quantiles
 from perilune.doctor.learner import ALIKE, CLOSE, MAX_UPDATES, STATES, WRONG, Learned, Learner, Problem
@@ -49,6 +50,9 @@ def check_probe_problems(session: Session, agent: AgentCopy) -> Iterator[Finding
             yield Passed(TITLE, LOWERED)
         yield from _larger(learner, at_once.updates)
         return
+    if faults := [one for one in _explaining(session) if catalogue.entries()[one].severity != "note"]:
+        # No result of a simpler problem would be a finding, and agents with faults need the most updates.
+        raise CannotTell(f"the finding {faults[0]} may explain why the agent does not learn problems with known values")
     if _without_bias(agent):
         raise CannotTell("the network has no biases, so it cannot represent the correct values")
     yield from _constants(learner)
@@ -249,11 +253,15 @@ def _name(learner: Learner, learned: Learned) -> str:
     return name
 
 
+def _explaining(session: Session) -> list[str]:
+    """Return the findings that may explain why a problem is not learned."""
+    return [one for one in session.found if one.split(".")[0] in EXPLAINING]
+
+
 def _doubts(learner: Learner, learned: Learned) -> Iterator[str]:
     """Yield reasons why wrong values may not be a separate fault."""
     session, problem = learner.session, learned.problem
-    explaining = [one for one in session.found if one.split(".")[0] in EXPLAINING]
-    if explaining:
+    if explaining := _explaining(session):
         raise CannotTell(f"the finding {explaining[0]} may explain why the agent does not learn {problem.what}")
     if learner.late:
         raise CannotTell(f"the agent is too slow for these problems. {MORE}")
