@@ -106,13 +106,19 @@ def run(page: Path) -> None:
             exec(compile(padding + block.text, str(page), "exec"), session)  # noqa: S102
 
 
+def without_pictures(self: DQN, *args: Any, train: Any = DQN.train, **settings: Any) -> Any:
+    return train(self, *args, **settings | {"pictures": False})
+
+
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The two finished runs that the commands of the pages use."""
     directory = tmp_path_factory.mktemp("docs") / "runs"
     for run, env_id in (("moon", "LunarLander-v3"), ("cartpole", "CartPole-v1")):
         command = ["train", env_id, "--out", str(directory / run), "--quiet"]
-        cli.main([*command, *SMALL["train"]])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DQN, "train", without_pictures)
+            cli.main([*command, *SMALL["train"]])
     return directory
 
 
@@ -209,10 +215,6 @@ def small(words: list[str]) -> list[str]:
     name = " ".join(words[:2]) if words[0] == "bench" else words[0]
     rollout = ["--buffer-size", "384", "--batch-size", "64"] if "fast" in words else []
     return [*words, *([] if "--help" in words else [*SMALL.get(name, []), *rollout])]
-
-
-def without_pictures(self: DQN, *args: Any, train: Any = DQN.train, **settings: Any) -> Any:
-    return train(self, *args, **settings | {"pictures": False})
 
 
 @pytest.mark.usefixtures("_reader")
