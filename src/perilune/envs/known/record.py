@@ -110,7 +110,7 @@ PQN = DQNConfig(
     batch_size=128,
     output_scale=10.0,
     huber_delta=10.0,
-    max_grad_norm=1_000.0,
+    max_grad_norm=None,
     learning_rate=2e-3,
     learning_rate_schedule="linear",
     learning_rate_end=1e-5,
@@ -146,17 +146,18 @@ def fast_replay(steps: int, **settings: Any) -> Preset:
     return tuned(steps, {"num_envs": 8, "eval_every": 2_500, "eval_episodes": 20}, **few | expected | settings)
 
 
-def fast_rollout(steps: int, **settings: Any) -> Preset:
+def fast_rollout(steps: int, eval_every: int, **settings: Any) -> Preset:
     """Return the settings of parallelized Q-learning for a budget, with some of them replaced.
 
     The learning rate falls over the whole budget. Epsilon falls over a fifth of it.
 
     Args:
         steps: the budget in environment steps.
+        eval_every: environment steps between evaluations.
         settings: settings of DQNConfig that replace those of ``PQN``.
     """
     agent = replace(PQN, **{"learning_rate_decay_steps": steps, "epsilon_decay_steps": steps // 5, **settings})
-    return Preset(agent, TrainConfig(steps=steps, num_envs=32, eval_episodes=20))
+    return Preset(agent, TrainConfig(steps=steps, num_envs=32, eval_every=eval_every, eval_episodes=20))
 
 
 @dataclass(frozen=True, kw_only=True)
