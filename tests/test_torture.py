@@ -217,9 +217,9 @@ def test_large_replay_is_saved_without_a_copy(tmp_path: Path, torture: bool) -> 
 
     seconds = []
     for _ in range(4):
-        started = time.perf_counter()
+        started = time.process_time()
         save(tmp_path / "run")
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
         for _ in range(more):
             replay.add(*transition)
         agent.env_steps += more
@@ -230,7 +230,7 @@ def test_large_replay_is_saved_without_a_copy(tmp_path: Path, torture: bool) -> 
     held = sum(array.nbytes for array in replay.arrays)
     took = ", ".join(f"{one:.2f}" for one in seconds)
     print(
-        f"\na replay of {size:,}, {held / 2**20:.0f} MiB: {took} s, each after {more:,} steps; {peak / 2**20:.1f} MiB "
+        f"\na replay of {size:,}, {held / 2**20:.0f} MiB: {took} CPU s, each after {more:,} steps; {peak / 2**20:.1f} MiB "
         "of memory more at the most"
     )
     if torture:
