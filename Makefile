@@ -5,7 +5,7 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 # One test process more than there are processors, because some tests wait for a browser or a server.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
-DEMO ?= --preset fast --envpool --stop-at-return 220
+DEMO ?= --preset fast --envpool --eval-episodes 20 --stop-at-return 220
 
 TEST_TOOLS := pytest pytest-randomly pytest-xdist hypothesis httpx jsonschema axe-playwright-python
 LOWEST := $(addprefix tests/test_,$(addsuffix .py,network config logs envs weights plots tensorboard statistics pool \
@@ -68,6 +68,10 @@ benchmarks: setup
 		$(BIN)/perilune bench learning $$env --seeds 20 --first-seed 50 --jobs 2 || exit 1; done
 	$(BIN)/perilune bench learning LunarLander-v3 --no-mirror --seeds 20 --first-seed 50 --jobs 2 \
 		--out runs/bench/LunarLander-v3-no-mirror
+	for env in CartPole-v1 Acrobot-v1 MountainCar-v0; do \
+		$(BIN)/perilune bench learning $$env --preset fast --envpool --eval-every 2500 --eval-episodes 20 \
+			--seeds 20 --first-seed 50 || exit 1; done
+	$(BIN)/perilune bench learning LunarLander-v3 --preset fast --envpool --eval-episodes 20 --seeds 20 --first-seed 50
 	$(BIN)/python examples/ablation.py --jobs 2
 	$(BIN)/python examples/as_asked.py --jobs 2
 	$(BIN)/perilune bench speed

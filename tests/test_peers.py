@@ -16,7 +16,7 @@ from benchmarks.peers import cleanrl, sb3
 from perilune import DQNConfig, TrainConfig, bench
 from perilune.bench import learning, results, speed
 from perilune.cli import main
-from perilune.errors import ConfigError
+from perilune.errors import ConfigError, MissingDependencyError
 from perilune.runs import logs
 from perilune.viz import terminal
 
@@ -131,3 +131,25 @@ def test_peer_is_trained_evaluated_and_scored_like_perilune(tmp_path: Path, monk
     before = {path: path.stat().st_mtime_ns for path in peer.rglob("evaluations.jsonl")}
     learning.benchmark("CartPole-v1", agent, train, **arguments)
     assert {path: path.stat().st_mtime_ns for path in peer.rglob("evaluations.jsonl")} == before
+
+
+@pytest.mark.filterwarnings("ignore")  # the libraries give warnings of their own
+@pytest.mark.parametrize("name", [name for name in peers.NAMES if name not in peers.GROUPS])
+def test_run_of_a_peer_is_recorded(tmp_path: Path, name: str) -> None:
+    try:
+        peer: Any = peers.find(name, "CartPole-v1")[name]
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    small_peer = replace(peer, n_timesteps=2_048)
+    train = peers.budget(small_peer, TrainConfig(steps=1, eval_every=600, eval_episodes=2))
+    final, best = small_peer.train_and_score("CartPole-v1", train, 3, tmp_path / "run", 4)
+    run = logs.read_run(tmp_path / "run")
+    assert (run.config["seed"], run.config["train"]["steps"]) == (3, 2_048)
+    steps = [evaluation.env_steps for evaluation in run.evaluations]
+    assert 600 <= steps[0] < 1_200 <= steps[1] < 1_800 <= steps[2] < steps[3]
+    assert 2_048 <= steps[3] < 2_048 + 256  # Stable-Baselines3 completes its last rollout
+    assert all(episode.reward == episode.length for episode in run.episodes)  # CartPole's reward is 1 per step
+    times = [evaluation.cpu_seconds or 0.0 for evaluation in run.evaluations]
+    assert 0 < times[0] < times[1] < times[2] < times[3]
+    assert 1 <= final <= 500
+    assert 1 <= best <= 500

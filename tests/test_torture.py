@@ -230,8 +230,8 @@ def test_large_replay_is_saved_without_a_copy(tmp_path: Path, torture: bool) -> 
     held = sum(array.nbytes for array in replay.arrays)
     took = ", ".join(f"{one:.2f}" for one in seconds)
     print(
-        f"\na replay of {size:,}, {held / 2**20:.0f} MiB: {took} CPU s, each after {more:,} steps; {peak / 2**20:.1f} MiB "
-        "of memory more at the most"
+        f"\na replay of {size:,}, {held / 2**20:.0f} MiB: {took} CPU s, each after {more:,} steps; "
+        f"{peak / 2**20:.1f} MiB of memory more at the most"
     )
     if torture:
         assert max(seconds) < 2.0

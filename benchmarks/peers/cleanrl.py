@@ -110,25 +110,26 @@ class _Recorded(SyncVectorEnv):
     def __init__(self, makers: Any, recorder: Recorder) -> None:
         super().__init__(makers, autoreset_mode=AutoresetMode.SAME_STEP)
         self._recorder, self._env_steps = recorder, 0
-        self._rewards, self._lengths = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
+        self._episode_returns, self._episode_lengths = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
+        recorder.start()
 
     def step(self, actions: Any) -> Any:
         obs, reward, terminated, truncated, info = super().step(actions)
         variables = sys._getframe(1).f_globals
         self._env_steps += self.num_envs
-        self._rewards += reward
-        self._lengths += 1
+        self._episode_returns += reward
+        self._episode_lengths += 1
         for env in np.flatnonzero(terminated | truncated):
             self._recorder.policy = _policy(variables)
             self._recorder.weights = lambda: _weights(variables)
             self._recorder.end_episode(
                 self._env_steps,
-                float(self._rewards[env]),
-                int(self._lengths[env]),
+                float(self._episode_returns[env]),
+                int(self._episode_lengths[env]),
                 bool(truncated[env]),
                 float(variables["epsilon"]),
             )
-            self._rewards[env] = self._lengths[env] = 0
+            self._episode_returns[env] = self._episode_lengths[env] = 0
         info.pop("final_info", None)  # of another form than in Gymnasium 0.29; the scripts only log it
         if "final_obs" in info:
             info["final_observation"] = info["final_obs"]

@@ -40,10 +40,14 @@ class Recorder:
         self._write, self._env, self._train = write, env, train
         self._episodes, self._checked, self._best = 0, 0, float("-inf")
         self._seconds, self._cpu_seconds = 0.0, 0.0
-        self._since, self._cpu_since = time.perf_counter(), time.process_time()
+        self.start()
         self.policy: Policy
         self.weights: Callable[[], Any]
         self.best_weights: Any = None
+
+    def start(self) -> None:
+        """Start the clock. Call this when training begins, after imports and the construction of the agent."""
+        self._since, self._cpu_since = time.perf_counter(), time.process_time()
 
     def end_episode(self, env_steps: int, reward: float, length: int, truncated: bool, epsilon: float) -> None:
         """Record the end of an episode. Evaluate if this is due.
@@ -101,7 +105,7 @@ class Recorder:
                 cpu_seconds=self._cpu_seconds,
             )
         )
-        self._since, self._cpu_since = time.perf_counter(), time.process_time()
+        self.start()
 
 
 @contextmanager

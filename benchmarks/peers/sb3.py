@@ -82,6 +82,7 @@ class Peer:
             # The weights of sbx are arrays of JAX, which never change.
             in_torch = self.library == "sb3"
             recorder.weights = lambda: copy.deepcopy(model.policy.state_dict()) if in_torch else model.policy.qf_state
+            recorder.start()
             model.learn(self.n_timesteps, callback=step)
             recorder.evaluate(model.num_timesteps)
             final = score(episodes)

@@ -33,6 +33,6 @@ CART_POLE = KnownEnv(
         optimism=0.75,
         max_action_repeat=5,
     ),
-    fast=fast_rollout(100_000, 2_500, mirror=True, epsilon_decay_steps=10_000, buffer_size=1_024),
+    fast=fast_rollout(100_000, mirror=True, epsilon_decay_steps=10_000, buffer_size=1_024),
 )
 CART_POLE_V0 = replace(CART_POLE, env_id="CartPole-v0", preset=None, fast=None)

@@ -143,21 +143,20 @@ def fast_replay(steps: int, **settings: Any) -> Preset:
     """
     few: dict[str, Any] = {"batch_size": 128, "train_freq": 8, "learning_rate": 2e-3}
     expected: dict[str, Any] = {"head": "expected", "optimism": 0.0, "huber_delta": 10.0}
-    return tuned(steps, {"num_envs": 8, "eval_every": 2_500, "eval_episodes": 20}, **few | expected | settings)
+    return tuned(steps, {"num_envs": 8}, **few | expected | settings)
 
 
-def fast_rollout(steps: int, eval_every: int, **settings: Any) -> Preset:
+def fast_rollout(steps: int, **settings: Any) -> Preset:
     """Return the settings of parallelized Q-learning for a budget, with some of them replaced.
 
     The learning rate falls over the whole budget. Epsilon falls over a fifth of it.
 
     Args:
         steps: the budget in environment steps.
-        eval_every: environment steps between evaluations.
         settings: settings of DQNConfig that replace those of ``PQN``.
     """
     agent = replace(PQN, **{"learning_rate_decay_steps": steps, "epsilon_decay_steps": steps // 5, **settings})
-    return Preset(agent, TrainConfig(steps=steps, num_envs=32, eval_every=eval_every, eval_episodes=20))
+    return Preset(agent, TrainConfig(steps=steps, num_envs=32))
 
 
 @dataclass(frozen=True, kw_only=True)
