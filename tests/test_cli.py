@@ -115,6 +115,20 @@ def test_summary_reports_that_the_environment_is_solved(tmp_path: Path) -> None:
     assert (again.out, "has already reached its budget" in again.err) == ("", True)  # no summary of nothing
 
 
+def test_run_that_stopped_at_a_return_names_the_command_that_uses_the_rest_of_its_budget(tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    tiny = ("--learning-starts", "30", "--batch-size", "8", "--hidden", "6", "--eval-episodes", "1", "--quiet")
+    printed = done("train", "CartPole-v1", "--steps", "600", "--eval-every", "100", "--stop-at-return", "1",
+                   "--out", run, *tiny)  # fmt: skip
+    assert "An evaluation reached stop_at_return=1, so training stopped." in printed
+    (command,) = [line for line in printed.splitlines() if "# use the rest of the budget" in line]
+    assert f"resume {run} --change stop_at_return=none" in command
+    again = call("resume", run, "--quiet")
+    assert "stopped at stop_at_return=1. To use the rest of its budget, pass --change stop_at_return=none." in again.err
+    assert "Trained for 600 steps" in done("resume", run, "--change", "stop_at_return=none", "--quiet")
+    assert "has already reached its budget" in call("resume", run, "--quiet").err
+
+
 def test_train_command_learns_the_same_weights_as_the_python_call(trained: tuple[Path, Ended]) -> None:
     agent = DQN("CartPole-v1", seed=8, learning_starts=30, batch_size=8, buffer_size=300, hidden=(6, 5))
     agent.train(episodes=3, max_episode_steps=15, eval_episodes=1, quiet=True)
@@ -430,6 +444,7 @@ BAD = [
     (["train", "--config", "{other}/digits.toml"], 1, "{other}/digits.toml is not a settings file", ""),
     (["plot", "{other}/loop"], 1, "{other}/loop is not a run: it does not exist", ""),
     (["train"], 2, "ENV is missing", "the ID of a Gymnasium environment"),
+    (["play"], 2, "ENV is missing: ID of a Gymnasium environment", "--help"),
     (["train", "CartPole-v1", "--lr", "0.1"], 2, "unknown option --lr", "Did you mean --learning-rate?"),
     (["train", "CartPole-v1", "--out", "{file}/run"], 1, "{file}/run cannot be written", "Choose another"),
     (["train", "CartPole-v1", "--out", "{run}"], 1, "{run}' already exists", "--overwrite"),

@@ -180,7 +180,8 @@ def test_run_is_recorded_and_resumes_with_new_episodes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("env", "message"),
     [
-        (lambda: envs.make("Blackjack-v1"), "other spaces|wrappers"),
+        (lambda: envs.make("Blackjack-v1"), "EnvPool does not encode the observations of Blackjack-v1"),
+        (lambda: envs.make("FrozenLake-v1"), "EnvPool does not encode the observations of FrozenLake-v1"),
         (lambda: gym.wrappers.ClipReward(envs.make("CartPole-v1"), -1, 1), "arguments or wrappers of its own"),
         (lambda: envs.make("CartPole-v1", sutton_barto_reward=True), "arguments or wrappers of its own"),
     ],

@@ -57,7 +57,7 @@ def test_remaining_time_follows_the_pace_and_counts_down() -> None:
     [
         ({"steps": 1_000, "episodes": 4}, (0, 0), episode(1, env_steps=100), 0.25),
         ({"steps": 1_000, "episodes": 4}, (0, 0), episode(2, env_steps=900), 0.9),
-        ({"episodes": 10}, (5_000, 40), episode(43, env_steps=5_100), 0.3),
+        ({"episodes": 10}, (5_000, 40), episode(41, env_steps=5_100), 0.1),
         ({"steps": 100}, (0, 0), episode(1, env_steps=130), 1.0),
         ({"steps": 1_000}, (0, 0), metrics(500), 0.5),
         ({"episodes": 5}, (0, 0), Timestep(1, 0, np.zeros(1), None, 0.0), 0.0),
@@ -69,6 +69,13 @@ def test_progress_refers_to_the_budget_that_ends_first(
     summary = TrainingSummary(TrainConfig(**budget), *counters, Clock())
     summary.read(event)
     assert summary.share == pytest.approx(share)
+
+
+def test_progress_counts_the_episodes_that_ended_in_several_environments() -> None:
+    summary = TrainingSummary(TrainConfig(episodes=10), 0, 2, Clock())
+    for count in (34, 5, 33):  # numbers follow the beginnings of the episodes
+        summary.read(episode(count))
+    assert (summary.figures["episode"], summary.share) == ("5", pytest.approx(0.3))
 
 
 def test_mean_return_covers_the_last_hundred_complete_episodes() -> None:
@@ -91,7 +98,7 @@ def test_figures_are_the_newest_values_and_the_best_evaluation() -> None:
     summary.read(episode(4, env_steps=220, epsilon=0.5, loss=None))  # no updates: the loss does not change
     summary.read(evaluated(10, 12.25))
     summary.read(evaluated(20, -3.0, best=False))
-    expected = {"epsilon": "0.500", "loss": "0.125", "mean Q": "-41.2", "gradient norm": "12", "episode": "4"}
+    expected = {"epsilon": "0.500", "loss": "0.125", "mean Q": "-41.2", "gradient norm": "12", "episode": "2"}
     expected |= {"steps": "220", "steps/s": "55", "best evaluation": "12.2"}
     assert summary.figures == summary.figures | expected
 
@@ -113,10 +120,11 @@ def test_progress_of_resumed_training_includes_earlier_events() -> None:
     expected = {"mean of 100": "2.0", "best evaluation": "9.0", "mean Q": "1.5"}
     assert summary.figures == summary.figures | expected
     now.seconds += 10
-    summary.read(episode(45, reward=5.0, env_steps=450))
+    for count in range(31, 46):
+        summary.read(episode(count, reward=5.0, env_steps=10 * count))
     # The speed is that of this process.
     assert (summary.share, summary.eta, summary.figures["steps/s"]) == (0.75, "10 s", "15")
-    assert summary.returns(100) == [2.0] * 30 + [5.0]
+    assert summary.returns(100) == [2.0] * 30 + [5.0] * 15
 
 
 @given(st.one_of(st.none(), st.floats()), st.one_of(st.none(), st.integers(0, 3)), st.integers(0, 10**11))
@@ -201,7 +209,7 @@ def test_progress_block_shows_return_curve_statistics_and_outcomes() -> None:
     assert returns.startswith("▁▁")
     assert returns.endswith("█  -196 to 97.5")
     assert [" ".join(line.split()) for line in rest] == [
-        "mean of 100 50.5 best evaluation 219.1 epsilon 0.900",
+        "mean of 100 50.5 best evaluation 219.1 epsilon 0.500",
         "episode 300 steps 3,000 steps/s 10",
         "loss 0.5 mean Q 1.5 gradient norm 2",
         "landed crashed flew off hovered",

@@ -85,7 +85,8 @@ class Parser(argparse.ArgumentParser):
     def _meaning(self, metavar: str) -> str:
         """Return the help of a positional argument."""
         text = next(action.help or "" for action in self._actions if action.metavar == metavar)
-        return text[:1].lower() + text[1:].rstrip(".")
+        start = text[:2] if text[:2].isupper() else text[:2].lower()  # keep "ID"
+        return start + text[2:].rstrip(".")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

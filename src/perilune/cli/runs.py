@@ -145,6 +145,7 @@ def run_list(options: Namespace) -> None:
         aside(f"perilune: {incomplete}")
     runs = [_summary(directory) for directory in sorted(found)]
     tuned = {name: vars(preset.train)["steps"] for name, preset in presets.available().items()}
+    fast = sorted(vars(presets.preset(name, presets.FAST).train)["steps"] for name in tuned)
     agents = {name: agent.score.mean for name, agent in pretrained.available().items()}
     row = "  {run:<35} {environment:<19} {env_steps:>10,} steps  {state:<13}best {shown}"
     lines = [
@@ -152,7 +153,7 @@ def run_list(options: Namespace) -> None:
         *(row.format(**run, shown=number(run["best"])) for run in runs),
         "\nPresets (--preset) and their budgets:",
         f"  {presets.RECOMMENDED:<20}reliable, high final return: the preset of the environment, or default",
-        f"  {presets.FAST:<20}least CPU time until solved: for the environment, or for any",
+        f"  {presets.FAST:<20}least CPU time until solved: from {fast[0]:,} to {fast[-1]:,} steps",
         *(f"  {name:<20}{steps:>10,} steps" for name, steps in tuned.items()),
         "\nPre-trained agents (--pretrained) and their mean returns:",
         *(f"  {name:<20}{number(score):>10}" for name, score in agents.items()),

@@ -78,7 +78,11 @@ def run_resume(options: Namespace) -> None:
             tensorboard=options.tensorboard,
         )
     if ended and not changes:
-        aside(f"perilune: {options.run} has already reached its budget. To extend it, pass --steps.")
+        why, how = "has already reached its budget. To extend it", "--steps"
+        if _stopped_early(history.run.config["train"], history.evaluations[-1]):
+            why = f"stopped at stop_at_return={setup.train.stop_at_return:g}. To use the rest of its budget"
+            how = "--change stop_at_return=none"
+        aside(f"perilune: {options.run} {why}, pass {how}.")
         if not options.json:
             return
     _report(options, dqn, history, env_options)
@@ -115,6 +119,9 @@ def _report(options: Namespace, dqn: DQN, history: History, env_options: str) ->
     counters = {name: getattr(agent, name) for name in ("seed", "env_steps", "updates", "episodes")}
     content = {"run": str(history.directory), "environment": run.config["environment"], **counters}
     content |= {"solved": None if threshold is None else final.mean_return >= threshold}
+    train = run.config["train"]
+    early = _stopped_early(train, final)
+    why = f"\nAn evaluation reached stop_at_return={train['stop_at_return']:g}, so training stopped." if early else ""
     rows = [
         f"  {name:<8}{number(score.mean_return):>9}   after {score.env_steps:,} steps{caveat}"
         for name, score, caveat in (
@@ -123,16 +130,21 @@ def _report(options: Namespace, dqn: DQN, history: History, env_options: str) ->
         )
     ]
     lines = [
-        f"\nTrained for {agent.env_steps:,} steps, {agent.episodes:,} episodes, {agent.updates:,} updates.",
+        f"\nTrained for {agent.env_steps:,} steps, {agent.episodes:,} episodes, {agent.updates:,} updates.{why}",
         _verdict(threshold, final, best),
-        f"\nMean return of {run.config['train']['eval_episodes']} greedy episodes:",
+        f"\nMean return of {train['eval_episodes']} greedy episodes:",
         *rows,
         "",
         *_pictures(history),
         "\nNext:",
-        *_next_commands(run.directory, run.config["train"], env_options),
+        *_next_commands(run.directory, train, early, env_options),
     ]
     show(options, content | {"best": best._asdict(), "final": final._asdict()}, "\n".join(lines))
+
+
+def _stopped_early(train: dict[str, Any], last: Evaluated) -> bool:
+    """Return whether the last evaluation ended training with the settings ``train``."""
+    return train["stop_at_return"] is not None and last.mean_return >= train["stop_at_return"]
 
 
 def _verdict(threshold: float | None, final: Evaluated, best: Evaluated) -> str:
@@ -159,16 +171,17 @@ def _pictures(history: History) -> list[str]:
     return lines or ["  There are no pictures. Draw them with perilune plot and perilune video."]
 
 
-def _next_commands(directory: Path, train: dict[str, Any], env_options: str) -> list[str]:
+def _next_commands(directory: Path, train: dict[str, Any], early: bool, env_options: str) -> list[str]:
     """Return the commands that are useful after training, each with its purpose."""
     installed = shutil.which("perilune") or Path(sys.argv[0]).name != "perilune"
     program, run = "perilune" if installed else sys.argv[0], quoted([str(directory)])  # such as .venv/bin/perilune
     more = f"--episodes {train['episodes']}" if train["steps"] is None else f"--steps {train['steps']}"
+    more = "--change stop_at_return=none" if early else more
     commands = {
         f"evaluate {run} --episodes 100{env_options}": "score on other start states",
         f"watch {run}": "show curves and videos in a browser",
         f"report {run}{env_options.partition(' --env-kwargs')[0]}": "write a report with suggestions",
-        f"resume {run} {more}{env_options}": "train longer",
+        f"resume {run} {more}{env_options}": "use the rest of the budget" if early else "train longer",
     }
     width = max(map(len, commands))
     return [f"  {program} {command:<{width}}  # {purpose}" for command, purpose in commands.items()]

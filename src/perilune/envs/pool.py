@@ -13,7 +13,7 @@ import numpy as np
 from perilune._utils import extras
 from perilune._utils.arrays import Array
 from perilune.envs import faults
-from perilune.envs.adapter import close, description, make, time_limit
+from perilune.envs.adapter import close, description, flattened, make, time_limit
 from perilune.envs.faults import Env, name
 from perilune.errors import ConfigError
 
@@ -31,11 +31,13 @@ def check_pool(env: Env) -> None:
     envpool, spec = _envpool(), env.unwrapped.spec
     if spec is None or spec.id not in envpool.list_all_envs():
         raise ConfigError("envpool", True, f"False, because EnvPool does not have {name(env)}")
-    plain = make(spec.id)
+    plain = flattened(make(spec.id))
     same = description(env) == description(plain)
     close(plain)
     if not same:
         raise ConfigError("envpool", True, f"False, because {name(env)} has arguments or wrappers of its own")
+    if env.unwrapped.observation_space.shape != env.observation_space.shape:
+        raise ConfigError("envpool", True, f"False, because EnvPool does not encode the observations of {name(env)}")
     sizes = [(one.observation_space.shape, getattr(one.action_space, "n", None)) for one in (env, _make(env, [0]))]
     if sizes[0] != sizes[1]:
         raise ConfigError("envpool", True, f"False, because {name(env)} has other spaces in EnvPool")

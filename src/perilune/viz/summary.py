@@ -62,16 +62,15 @@ class TrainingSummary:
         """Process an event."""
         self._note(event)
         if isinstance(event, Episode | Metrics):
-            # With several environments, the episode that began first may end last.
-            episode = event.episode if isinstance(event, Episode) else 0
-            self._counts = (event.env_steps, max(self._counts[1], episode))
+            self._counts = (event.env_steps, self._counts[1] + isinstance(event, Episode))
             self._read_at = self._now()
         elif isinstance(event, Started):
             self.state = "first episode"
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Episode):
-            self._epsilon = event.epsilon
+            if self._metrics is None:  # the value at the beginning of the episode, so metrics are more recent
+                self._epsilon = event.epsilon
             self._loss = self._loss if event.loss is None else event.loss
             if event.ended == "budget" or not finite(event.reward):
                 return
@@ -79,7 +78,7 @@ class TrainingSummary:
             self._recent.append(event.outcome)
             self._outcomes[event.outcome] += 1
         elif isinstance(event, Metrics):
-            self._metrics = event
+            self._metrics, self._epsilon = event, event.epsilon
         elif isinstance(event, Evaluated) and event.best:
             self._best = event.mean_return
 
