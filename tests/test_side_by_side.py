@@ -127,12 +127,12 @@ def test_episodes_are_numbered_in_order_of_their_start() -> None:
         agent = Agent(2, 3, small(), 0)
         episodes = only(Episode, run(agent, gym.make("World-v0"), steps=8 + 16, num_envs=3))
     assert len(slots_of(made)) == 3
-    # They end at steps 5, 9, 10, 11 and 16.
+    # They end at steps 5, 9, 10, 11 and 16, in rounds of three steps that end at 6, 9, 12 and 16.
     assert [(event.env_steps - 8, event.episode, event.length, event.ended) for event in episodes] == [
-        (5, 2, 2, "terminated"),
+        (6, 2, 2, "terminated"),
         (9, 3, 3, "terminated"),
-        (10, 1, 4, "terminated"),
-        (11, 4, 2, "terminated"),
+        (12, 1, 4, "terminated"),
+        (12, 4, 2, "terminated"),
         (16, 6, 2, "budget"),
     ]
     first, _, second, third = made
@@ -190,10 +190,10 @@ def expected_actions(seed: int, slots: Sequence[Slot], learning_starts: int, max
         play(0)
     total = sum(len(steps) for world in slots for steps in world.trained())
     while sum(map(len, actions)) < total:
-        for slot in range(len(slots)):
-            if not lasting[slot]:
-                assert generator.random() < 1  # whether to explore
-                lasting[slot] = drawn()
+        waiting = [slot for slot in range(len(slots)) if not lasting[slot]]
+        assert (generator.random(len(waiting)) < 1).all()  # whether to explore, drawn before any action
+        for slot in waiting:
+            lasting[slot] = drawn()
         for slot in range(len(slots)):
             if sum(map(len, actions)) < total:
                 play(slot)
