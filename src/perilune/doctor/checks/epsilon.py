@@ -48,7 +48,7 @@ def find_epsilon(agent: AgentCopy) -> Places:
                 places.setdefault(frame.f_code, name)
 
     if agent.has("act"):
-        with contextlib.suppress(AgentFailed), _profiled(returned):
+        with contextlib.suppress(AgentFailed), _returns(lambda code: is_own(code.co_filename), returned):
             agent.call("act", agent.session.observations(1)[0], PROBE)
     return places
 
@@ -56,22 +56,13 @@ def find_epsilon(agent: AgentCopy) -> Places:
 def recorded(places: Places, record: Callable[[float], object]) -> contextlib.AbstractContextManager[None]:
     """Call ``record`` with the value of epsilon each time one of the functions in ``places`` returns."""
 
-    def returned(frame: FrameType, event: str, _: Any) -> Tracer:
-        if event == "return":
-            wanted = places[frame.f_code]
-            value = next((value for name, value in _variables(frame) if name == wanted), None)
-            if (number := _number(value)) is not None:
-                record(number)
-        return returned
+    def returned(frame: FrameType) -> None:
+        wanted = places[frame.f_code]
+        value = next((value for name, value in _variables(frame) if name == wanted), None)
+        if (number := _number(value)) is not None:
+            record(number)
 
-    def trace(frame: FrameType, event: str, _: Any) -> Tracer | None:
-        if frame.f_code not in places:
-            return None
-        frame.f_trace_lines = False
-        return returned
-
-    # A profile function takes more time: Python calls it for C functions too.
-    return _traced(trace) if places else contextlib.nullcontext()
+    return _returns(places.__contains__, returned) if places else contextlib.nullcontext()
 
 
 def untraced() -> contextlib.AbstractContextManager[None]:
@@ -89,20 +80,24 @@ def _traced(trace: Tracer | None) -> Iterator[None]:
         sys.settrace(before)
 
 
-@contextlib.contextmanager
-def _profiled(returned: Callable[[FrameType], None]) -> Iterator[None]:
-    """Call ``returned`` each time a function of the user returns."""
+def _returns(
+    wanted: Callable[[CodeType], bool], returned: Callable[[FrameType], None]
+) -> contextlib.AbstractContextManager[None]:
+    """Call ``returned`` each time a ``wanted`` function returns."""
 
-    def profile(frame: FrameType, event: str, _: Any) -> None:
-        if event == "return" and is_own(frame.f_code.co_filename):
+    def traced(frame: FrameType, event: str, _: Any) -> Tracer:
+        if event == "return":
             returned(frame)
+        return traced
 
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
-        yield
-    finally:
-        sys.setprofile(before)
+    def trace(frame: FrameType, event: str, _: Any) -> Tracer | None:
+        if not wanted(frame.f_code):
+            return None
+        frame.f_trace_lines = False
+        return traced
+
+    # A profile function takes more time: Python calls it for C functions too.
+    return _traced(trace)
 
 
 def _variables(frame: FrameType) -> list[tuple[str, Any]]:
