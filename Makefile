@@ -68,10 +68,13 @@ benchmarks: setup
 		$(BIN)/perilune bench learning $$env --seeds 20 --first-seed 50 --jobs 2 || exit 1; done
 	$(BIN)/perilune bench learning LunarLander-v3 --no-mirror --seeds 20 --first-seed 50 --jobs 2 \
 		--out runs/bench/LunarLander-v3-no-mirror
-	for env in CartPole-v1 Acrobot-v1 MountainCar-v0; do \
-		$(BIN)/perilune bench learning $$env --preset fast --envpool --eval-every 2500 --eval-episodes 20 \
-			--seeds 20 --first-seed 50 || exit 1; done
-	$(BIN)/perilune bench learning LunarLander-v3 --preset fast --envpool --eval-episodes 20 --seeds 20 --first-seed 50
+	for env in CartPole-v1=475 Acrobot-v1=-100 MountainCar-v0=-110; do \
+		$(BIN)/perilune bench learning $${env%%=*} --preset fast --envpool --eval-every 2500 --eval-episodes 20 \
+			--stop-at-return=$${env#*=} --seeds 20 --first-seed 50 || exit 1; done
+	$(BIN)/perilune bench learning LunarLander-v3 --preset fast --envpool --eval-episodes 20 --stop-at-return 200 \
+		--seeds 20 --first-seed 50
+	$(BIN)/perilune bench learning LunarLander-v3 --preset fast --envpool --eval-episodes 20 \
+		--seeds 20 --first-seed 50 --out runs/bench/LunarLander-v3-fast-budget
 	$(BIN)/python examples/ablation.py --jobs 2
 	$(BIN)/python examples/as_asked.py --jobs 2
 	$(BIN)/perilune bench speed
