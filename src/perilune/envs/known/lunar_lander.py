@@ -46,5 +46,5 @@ LUNAR_LANDER = KnownEnv(
         munchausen_temperature=0.3,
         munchausen_floor=-10.0,
     ),
-    fast=fast_rollout(300_000, mirror=True),
+    fast=fast_rollout(500_000, mirror=True, epsilon_decay_steps=60_000),
 )

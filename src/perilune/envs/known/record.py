@@ -149,13 +149,13 @@ def fast_replay(steps: int, **settings: Any) -> Preset:
 def fast_rollout(steps: int, **settings: Any) -> Preset:
     """Return the settings of parallelized Q-learning for a budget, with some of them replaced.
 
-    The learning rate falls over the whole budget. Epsilon falls over a fifth of it.
+    The learning rate falls over the whole budget.
 
     Args:
         steps: the budget in environment steps.
         settings: settings of DQNConfig that replace those of ``PQN``.
     """
-    agent = replace(PQN, **{"learning_rate_decay_steps": steps, "epsilon_decay_steps": steps // 5, **settings})
+    agent = replace(PQN, learning_rate_decay_steps=steps, **settings)
     return Preset(agent, TrainConfig(steps=steps, num_envs=32))
 
 
