@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +11,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from perilune._utils.blas import one_blas_thread
+from perilune.nn.backend import VARIABLE, Backend, installed, using
+
+# Published numbers and examples/one_file_dqn.py need the NumPy backend. Tests of the compiled backend select it.
+os.environ.setdefault(VARIABLE, "numpy")
 
 # The fixtures of these modules train runs or start servers once per test process.
 pytest_plugins = ["fixtures_runs", "fixtures_watch"]
@@ -18,8 +23,9 @@ pytest_plugins = ["fixtures_runs", "fixtures_watch"]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# No deadlines: a test must not fail because the machine is slow.
-settings.register_profile("default", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+# No deadlines: a test must not fail because the machine is slow. All examples of a test use the same fixtures.
+SUPPRESSED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("default", deadline=None, max_examples=30, suppress_health_check=SUPPRESSED)
 settings.register_profile("long", settings.get_profile("default"), max_examples=200)
 settings.load_profile("default")
 
@@ -60,3 +66,12 @@ def _one_blas_thread() -> Iterator[None]:
     """Use one BLAS thread, as in training: test processes with several threads each slow one another down."""
     with one_blas_thread():
         yield
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Run a test with each backend."""
+    if request.param not in installed():
+        pytest.skip("needs Numba")
+    with using(request.param):
+        yield request.param

@@ -20,6 +20,7 @@ ROOT = Path(perilune.__file__).parent
 OPTIONAL = {
     *(
         "matplotlib",
+        "numba",
         "av",
         "PIL",
         "IPython",

@@ -15,6 +15,7 @@ from perilune.replay.prioritized import SumTree
 from perilune.replay.symmetry import Symmetry
 from worlds import small
 
+pytestmark = pytest.mark.usefixtures("backend")
 SETTINGS = {
     "plain": {},
     "rainbow": {"priority_alpha": 0.6, "noisy": True, "dueling": True, "head": "qr", "quantiles": 4, "n_step": 3},

@@ -29,6 +29,7 @@ from perilune.nn import (
 from perilune.nn.base import Activation, Layer
 from perilune.nn.gradcheck import TOLERANCE, numerical_gradient, relative_error
 
+pytestmark = pytest.mark.usefixtures("backend")
 PLAINLY_WRONG = 1e-3  # a thousand times the tolerance
 Loss = Callable[[Array, Array], tuple[float, Array]]
 

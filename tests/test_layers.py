@@ -18,9 +18,11 @@ from numpy.typing import DTypeLike
 
 from perilune._utils.arrays import Array, Arrays
 from perilune.nn import Dense, LayerNorm, ReLU, Tanh
-from perilune.nn.base import Layer
+from perilune.nn.backend import compiled
+from perilune.nn.base import Layer, LayerStep
 from perilune.nn.layers import Dueling, NoisyDense
 
+pytestmark = pytest.mark.usefixtures("backend")
 LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["layers"]
 LAYERS: dict[str, Layer] = {"Dense": Dense(4, 3), "ReLU": ReLU(5), "Tanh": Tanh(5), "LayerNorm": LayerNorm(6)}
 TOLERANCES: dict[type, float] = {np.float64: 1e-12, np.float32: 1e-4}
@@ -43,19 +45,22 @@ def run(
     dtype: DTypeLike = np.float64,
     want_dx: bool = True,
 ) -> Pass:
-    """Run both passes. Results start as NaN, and inputs are read-only."""
+    """Run both passes. Results start as NaN, and inputs must not change."""
     x = np.array(x, dtype)
     given_parameters = {name: np.array(value, dtype) for name, value in (parameters or {}).items()}
-    for array in (x, *given_parameters.values()):
-        array.setflags(write=False)
+    before = [array.tobytes() for array in (x, *given_parameters.values())]
     y = np.full((len(x), layer.outputs), np.nan, dtype)
     dx = np.full_like(x, np.nan)
     gradients = {name: np.full(shape, np.nan, dtype) for name, shape in layer.shapes.items()}
     scratch = layer.scratch(len(x), dtype)
-    layer.forward(given_parameters, scratch, x, y)
+    step = LayerStep(layer, given_parameters, gradients, scratch, y, dx if want_dx else None)
+    if (module := compiled()) is not None:
+        (step,) = module.blocks([step])
+    step.layer.forward(step.parameters, step.scratch, x, y)
     result = y.copy()
     dy = np.ones_like(y) if dy is None else np.array(dy, dtype)
-    layer.backward(given_parameters, gradients, scratch, x, y, dy, dx if want_dx else None)
+    step.layer.backward(step.parameters, step.gradients, step.scratch, x, y, dy, step.dx)
+    assert [array.tobytes() for array in (x, *given_parameters.values())] == before
     return Pass(result, dx, gradients)
 
 

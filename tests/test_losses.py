@@ -16,6 +16,7 @@ from perilune.errors import ShapeError
 from perilune.nn import huber, mse
 from perilune.nn.distributional import cross_entropy, quantile_huber
 
+pytestmark = pytest.mark.usefixtures("backend")
 ORACLES = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))
 LITERALS, ROW_LITERALS = ORACLES["losses"], ORACLES["row_losses"]
 LOSSES = {"mse": mse, "huber": huber}

@@ -29,6 +29,7 @@ from perilune.nn import (
 from perilune.nn.base import Activation, Optimizer
 from perilune.nn.layers import NoisyDense
 
+pytestmark = pytest.mark.usefixtures("backend")
 LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["networks"]
 OPTIMIZERS: dict[str, Callable[[int], Optimizer]] = {
     "sgd": lambda size: SGD(size, momentum=0.9),

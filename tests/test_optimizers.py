@@ -18,6 +18,7 @@ from perilune._utils.arrays import Array
 from perilune.nn import SGD, Adam, AdamW, RMSProp, clip_by_global_norm
 from perilune.nn.base import Optimizer
 
+pytestmark = pytest.mark.usefixtures("backend")
 LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["optimizers"]
 MAKERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "rmsprop": RMSProp, "adam": Adam, "adamw": AdamW}
 

@@ -17,6 +17,7 @@ from perilune import DQNConfig, TrainConfig, bench
 from perilune.bench import learning, results, speed
 from perilune.cli import main
 from perilune.errors import ConfigError, MissingDependencyError
+from perilune.nn.backend import installed
 from perilune.runs import logs
 from perilune.viz import terminal
 
@@ -81,22 +82,24 @@ def test_speed_command_prints_what_it_measures(
 ) -> None:
     measure = speed.update_speed
     monkeypatch.setattr(speed, "update_speed", lambda *args: measure(*args, pairs=1, calls=1))
-    monkeypatch.setattr(speed, "WIDTHS", (64,))
+    plain, preset = "hidden 64,64", "recommended preset"
+    monkeypatch.setattr(speed, "UPDATES", {name: speed.UPDATES[name] for name in (plain, preset)})
     monkeypatch.setattr(sb3, "training_speed", lambda steps: sb3.TrainingSpeed(10.0, 30.0, steps / 100))
     main(["bench", "speed", "--steps", "300"])
     lines = capfd.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert lines[0].startswith("update, hidden 64,64: ")
-    assert lines[1].startswith("update, hidden 64,64, LayerNorm: ")
+    measured = [f"update, {name}, {backend}: " for name in (plain, preset) for backend in installed()]
+    for line, start in zip(lines[:-1], measured, strict=True):
+        assert line.startswith(start)
     last = "training LunarLander-v3 per step: 10 us, Stable-Baselines3 30 us, 3.0 times faster" if INSTALLED else "not"
-    assert lines[2].startswith(last)
+    assert lines[-1].startswith(last)
     monkeypatch.setattr(terminal, "PLAIN_SECONDS", 0.0)
     main(["bench", "speed", "--json"])
     output = capfd.readouterr()
-    assert output.err.splitlines() == ["perilune: measuring   33%", "perilune: measuring   67%"]
+    shares = [f"perilune: measuring {done / (len(measured) + 1):5.0%}" for done in range(1, len(measured) + 1)]
+    assert output.err.splitlines() == shares
     printed = json.loads(output.out)["results"]
-    assert set(printed[0]) == {"hidden", "layer_norm", "floor_us", "update_us", "ratio"}
-    assert len(printed) == 2 + INSTALLED
+    assert set(printed[0]) == {"update", "backend", "floor_us", "update_us", "ratio"}
+    assert len(printed) == len(measured) + INSTALLED
 
 
 @pytest.mark.skipif(not INSTALLED, reason="needs Stable-Baselines3")

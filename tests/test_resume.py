@@ -22,6 +22,7 @@ from perilune.agent import state
 from perilune.cli import main
 from perilune.envs import Env
 from perilune.errors import PeriluneWarning
+from perilune.nn.backend import installed, using
 from perilune.runs import checkpoint, inspection, layout
 from perilune.runs.weights import load_weights
 from perilune.training.events import Episode, Event, Metrics, WarmingUp
@@ -117,6 +118,15 @@ def test_stopped_and_resumed_run_equals_an_uninterrupted_run(
     expected, found = everything(tmp_path / "whole"), everything(tmp_path / "parts")
     for part, value in expected.items():
         assert found[part] == value, part
+
+
+@pytest.mark.skipif("numba" not in installed(), reason="needs Numba")
+def test_stopped_and_resumed_run_is_equal_with_the_compiled_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = {"layer_norm": True, "head": "qr", "quantiles": 4, "munchausen": 0.9, "mirror": True, "ema_decay": 0.9}
+    with using("numba"):
+        test_stopped_and_resumed_run_equals_an_uninterrupted_run(tmp_path, monkeypatch, agent, 1)
 
 
 def test_long_episode_is_saved_and_resumed_midway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,8 +244,8 @@ class Recording:
             return
         if other := manifest.differing_host(self.directory):
             _warn(
-                f"{self.directory} resumes on another machine or with other library versions, so results may differ: "
-                f"{other}"
+                f"{self.directory} resumes on another machine, with other library versions or with another backend, "
+                f"so results may differ: {other}"
             )
         manifest.write_config(self.directory, self.setup.to_json())
 

@@ -101,7 +101,6 @@ class Agent:
         self.episodes = 0
         self.target_syncs = 0
         self._allocate(0)
-        self._step = np.empty_like(self.online.parameters)
         self._durations = exploration.duration_thresholds(config.max_action_repeat)
 
     # Act
@@ -426,7 +425,7 @@ class Agent:
         self.updates += 1
         if self.average is not None and config.ema_decay is not None:
             decay = min(config.ema_decay, self.updates / (self.updates + 9))  # average over fewer updates at first
-            self._move(self.average, 1 - decay)
+            self.average.move(self.online, 1 - decay)
         return norm, learning_rate
 
     def sync_target(self) -> None:
@@ -437,14 +436,8 @@ class Agent:
         if self.config.tau == 1:
             self.target.parameters[:] = self.online.parameters
         else:
-            self._move(self.target, self.config.tau)
+            self.target.move(self.online, self.config.tau)
         self.target_syncs += 1
-
-    def _move(self, follower: Network, share: float) -> None:
-        """Update ``follower``: follower <- follower + share (online - follower)."""
-        np.subtract(self.online.parameters, follower.parameters, out=self._step)
-        np.multiply(self._step, share, out=self._step)
-        np.add(follower.parameters, self._step, out=follower.parameters)
 
     def take_memory(self) -> None:
         """Allocate the replay buffer now instead of at the first transition.

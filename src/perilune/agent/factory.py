@@ -12,6 +12,7 @@ from perilune.agent.heads import Categorical, Quantile
 from perilune.agent.targets import Head
 from perilune.errors import ConfigError, DivergenceError
 from perilune.nn.adam import Adam
+from perilune.nn.backend import compiled
 from perilune.nn.base import Optimizer
 from perilune.nn.initializers import initialize
 from perilune.nn.layers import mlp
@@ -28,6 +29,7 @@ def make_networks(
     Raises:
         ConfigError: the layers do not fit into memory.
     """
+    compiled()  # its errors are not about the settings
     try:
         online = mlp(
             observation_size,

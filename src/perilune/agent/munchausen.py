@@ -8,6 +8,7 @@ from perilune._utils.arrays import Array
 from perilune.agent.config import DQNConfig
 from perilune.agent.targets import check_rows
 from perilune.errors import ShapeError
+from perilune.nn.backend import compiled
 
 
 def log_softmax(q_values: Array, temperature: float) -> Array:
@@ -74,6 +75,11 @@ def soft_policy(
         config: provides ``munchausen``, ``munchausen_temperature`` and ``munchausen_floor``.
     """
     temperature = config.munchausen_temperature
+    if (fast := compiled()) is not None:
+        paid, policy = np.empty_like(reward), np.empty_like(next_q_values)
+        settings = temperature, config.munchausen, config.munchausen_floor
+        fast.soft_policy(q_values, next_q_values, action, reward, discount, *settings, paid, policy)
+        return paid, policy
     log_policy = log_softmax(q_values, temperature)[np.arange(len(action)), action]
     next_log_policy = log_softmax(next_q_values, temperature)
     reward = munchausen_reward(

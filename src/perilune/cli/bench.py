@@ -14,6 +14,7 @@ from perilune.bench import from_repository, learning, results, speed
 from perilune.cli.runs import show
 from perilune.cli.settings import choose
 from perilune.errors import ConfigError, MissingDependencyError, TrialError
+from perilune.nn.backend import installed
 from perilune.viz.terminal import progress_bar
 
 
@@ -22,7 +23,7 @@ def run_bench_speed(options: Namespace) -> None:
     if options.steps < 1:
         raise ConfigError("steps", options.steps, "a whole number >= 1")
     measured: list[Any] = []
-    count = len(speed.LAYER_NORM) * len(speed.WIDTHS) + 1  # the last one is the training run
+    count = len(speed.UPDATES) * len(installed()) + 1  # the last one is the training run
     with progress_bar("perilune: measuring") as tell:
         for result in speed.update_speeds():
             measured.append(result)

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 from typing_extensions import override
 
 from perilune._utils.arrays import Array
+from perilune.nn.backend import compiled
 from perilune.nn.base import Optimizer
 
 TINY = 1e-15  # norms from which on the squares do not underflow in float32
@@ -92,6 +93,13 @@ class Adam(Optimizer):
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
         self.updates += 1
         step, first, second = self._step, self.arrays["first_moment"], self.arrays["second_moment"]
+        # Both corrections are scalars. Moving them out of the root and the fraction saves two passes over the vector.
+        root_correction2 = math.sqrt(1 - self.beta2**self.updates)
+        epsilon = self.epsilon * root_correction2
+        rate = learning_rate * root_correction2 / (1 - self.beta1**self.updates)
+        if (fast := compiled()) is not None:
+            fast.adam(parameters, gradients, first, second, self.beta1, self.beta2, rate, epsilon)
+            return
         np.multiply(gradients, 1 - self.beta1, out=step)
         np.multiply(first, self.beta1, out=first)
         np.add(first, step, out=first)
@@ -99,10 +107,8 @@ class Adam(Optimizer):
         np.multiply(step, 1 - self.beta2, out=step)
         np.multiply(second, self.beta2, out=second)
         np.add(second, step, out=second)
-        # Both corrections are scalars. Moving them out of the root and the fraction saves two passes over the vector.
-        root_correction2 = math.sqrt(1 - self.beta2**self.updates)
         np.sqrt(second, out=step)
-        np.add(step, self.epsilon * root_correction2, out=step)
+        np.add(step, epsilon, out=step)
         np.divide(first, step, out=step)
-        np.multiply(step, learning_rate * root_correction2 / (1 - self.beta1**self.updates), out=step)
+        np.multiply(step, rate, out=step)
         np.subtract(parameters, step, out=parameters)

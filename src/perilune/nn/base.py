@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from perilune._utils.arrays import Array, Arrays
+from perilune.nn.backend import compiled
 
 Activation = Literal["relu", "tanh", "linear"]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -157,7 +158,9 @@ class Parameterized:
         self._connect()
 
     def _connect(self) -> None:
-        """Create the views of the parameters and gradients."""
+        """Create the views of the parameters and gradients, and working memory."""
+        compiled()  # imports Numba now instead of in the first pass
+        self._difference = np.empty_like(self.parameters)
         self._parameter_views = self._views(self.parameters)
         self._gradient_views = self._views(self.gradients)
 
@@ -173,7 +176,12 @@ class Parameterized:
         return views
 
     def _workspace(self, rows: int) -> list[LayerStep]:
-        """Allocate the working memory for passes over ``rows`` rows."""
+        """Allocate the working memory for passes over ``rows`` rows. The compiled backend joins layers."""
+        steps = self._layer_steps(rows)
+        module = compiled()
+        return steps if module is None else module.blocks(steps)
+
+    def _layer_steps(self, rows: int) -> list[LayerStep]:
         steps: list[LayerStep] = []
         width = self.inputs
         parts = zip(self.layers, self._parameter_views, self.noise, self._gradient_views, strict=True)
@@ -183,6 +191,33 @@ class Parameterized:
             steps.append(LayerStep(layer, parameters | noise, gradients, layer.scratch(rows, self.dtype), y, dx))
             width = layer.outputs
         return steps
+
+    def activations(self, x: Array) -> list[tuple[Layer, Array]]:
+        """Return each layer with its output, first to last. This pass does not use the compiled backend.
+
+        Args:
+            x: the input, float [B, inputs].
+        """
+        found: list[tuple[Layer, Array]] = []
+        for step in self._layer_steps(len(x)):
+            step.layer.forward(step.parameters, step.scratch, x, step.y)
+            x = step.y
+            found.append((step.layer, x))
+        return found
+
+    def move(self, goal: Parameterized, share: float) -> None:
+        """Move the parameters towards those of another network: w <- w + share (goal - w).
+
+        Args:
+            goal: the other network, with the same layers.
+            share: in [0, 1].
+        """
+        if (fast := compiled()) is not None:
+            fast.move(self.parameters, goal.parameters, share)
+            return
+        np.subtract(goal.parameters, self.parameters, out=self._difference)
+        np.multiply(self._difference, share, out=self._difference)
+        np.add(self.parameters, self._difference, out=self.parameters)
 
     def named_parameters(self) -> Arrays:
         """Return views of the parameters by name ("0.Dense.weight", ...), in the order of the flat vector."""

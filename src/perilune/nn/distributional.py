@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from perilune._utils.arrays import Array
+from perilune.nn.backend import compiled
 from perilune.nn.losses import check_pair
 
 
@@ -49,17 +50,20 @@ def quantile_huber(
     """
     check_pair(quantiles, target, ndim=2, same=False)
     (rows, n), m = quantiles.shape, target.shape[1]
+    size = rows * m * kappa
+    tau = ((2 * np.arange(n) + 1) / (2 * n)).astype(quantiles.dtype)
+    if (fast := compiled()) is not None:
+        gradient = np.empty_like(quantiles)
+        return fast.quantile_huber(quantiles, target, tau, kappa, 1 / size, gradient), gradient
     # Axes [i, j, B]: NumPy is fastest if the longest axis is the last.
     error, clipped = np.empty((2, n, m, rows), quantiles.dtype) if scratch is None else scratch
     np.subtract(np.ascontiguousarray(target.T)[None, :, :], np.ascontiguousarray(quantiles.T)[:, None, :], out=error)
     # |tau - [u < 0]| is 1 - tau if u < 0, else tau. The weighted sum of x is tau sum(x) + (1 - 2 tau) sum(x if u < 0).
     # With c = clip(u, -kappa, kappa), both branches of L are c (u - c / 2).
-    tau = ((2 * np.arange(n) + 1) / (2 * n)).astype(quantiles.dtype)
     d_quantiles, loss = np.zeros((n, rows), quantiles.dtype), 0.0
     for weight, highest in ((tau, kappa), (1 - 2 * tau, 0.0)):
         np.clip(error, -kappa, highest, out=clipped)
         d_quantiles += weight[:, None] * clipped.sum(axis=1)
         losses = np.einsum("ijb,ijb->i", clipped, error) - np.einsum("ijb,ijb->i", clipped, clipped) / 2
         loss += float(np.dot(weight, losses))
-    size = rows * m * kappa
     return loss / size, d_quantiles.T * quantiles.dtype.type(-1 / size)

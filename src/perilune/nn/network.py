@@ -118,16 +118,6 @@ class Network(Parameterized):
             x = step.y
         return x
 
-    def activations(self, x: Array) -> list[tuple[Layer, Array]]:
-        """Return each layer with its output, first to last. The next pass over B rows overwrites the outputs.
-
-        Args:
-            x: the input, float [B, inputs].
-        """
-        self.forward(x)
-        assert self._last is not None
-        return [(step.layer, step.y) for step in self._last[1]]
-
     def backward(self, d_outputs: Array) -> None:
         """Write d loss / d parameters into ``gradients``, replacing earlier gradients.
 

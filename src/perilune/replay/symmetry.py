@@ -10,6 +10,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune._utils.validation import check_fields
 from perilune.errors import ConfigError, ShapeError
+from perilune.nn.backend import compiled
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ class Symmetry:
                 f"{list(obs.shape)}, {list(action.shape)} and {list(next_obs.shape)}"
             )
         observation_index, sign, action_index = self._arrays
+        if (fast := compiled()) is not None:
+            fast.mirror(obs, next_obs, action, observation_index, sign, action_index, np.empty(shape[1], obs.dtype))
+            return
         for array in (obs, next_obs):
             np.multiply(array.take(observation_index, axis=1), sign, out=array)
         action[:] = action_index.take(action)

@@ -16,7 +16,7 @@ from perilune.runs.checkpoint import Checkpoint
 from perilune.runs.logs import LogState
 from perilune.runs.status import FINISHED, read_status
 
-MACHINE = ("platform", "cpus", "python", "numpy", "gymnasium", "perilune")  # keys of host.json in the summary
+MACHINE = ("platform", "cpus", "python", "numpy", "backend", "gymnasium", "perilune")  # keys of host.json to show
 Read = TypeVar("Read")
 
 

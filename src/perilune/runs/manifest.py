@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_info
 from perilune._utils.validation import LARGEST, Natural, from_json
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError
+from perilune.nn import backend
 from perilune.replay.symmetry import Symmetry
 from perilune.runs import files
 from perilune.runs.search import choice_of
@@ -145,6 +146,7 @@ def host() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "gymnasium": metadata.version("gymnasium"),
+        "backend": backend.description(),
         "blas": {key: blas.get(key) for key in ("internal_api", "version", "architecture", "num_threads")},
         "platform": platform.platform(),
         "machine": platform.machine(),
@@ -194,4 +196,4 @@ def differing_host(directory: Path) -> str | None:
 def _versions(host: dict[str, Any]) -> dict[str, Any]:
     blas = host["blas"] if isinstance(host.get("blas"), dict) else {}
     kernels = {f"BLAS {name}": blas.get(name) for name in ("internal_api", "version", "architecture")}
-    return {name: host.get(name) for name in ("perilune", "numpy", "gymnasium", "machine")} | kernels
+    return {name: host.get(name) for name in ("perilune", "numpy", "gymnasium", "machine", "backend")} | kernels
