@@ -11,6 +11,7 @@ from pathlib import Path
 
 RULES = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
 AVOID = [(re.compile(rf"\b(?:{words})\b", re.IGNORECASE), instead) for words, instead in RULES["avoid"].items()]
+ANY = re.compile(rf"\b(?:{'|'.join(RULES['avoid'])})\b", re.IGNORECASE)  # faster than each of them on every line
 ALLOWED = [(each["path"], re.compile(each["text"], re.IGNORECASE)) for each in RULES["exceptions"]]
 TEXT = (".py", ".md", ".html", ".js", ".css", ".toml", ".ipynb", "Makefile")
 SINCE = "2026-11-28"  # older commit messages are not checked
@@ -21,6 +22,8 @@ def found(where: str, text: str) -> list[str]:
     lines = []
     for number, line in enumerate(text.splitlines(), 1):
         kept = line.replace("_", " ")  # check the words of names, too
+        if not ANY.search(kept):
+            continue
         for path, allowed in ALLOWED:
             if fnmatch(where, path):
                 kept = allowed.sub("", kept)
