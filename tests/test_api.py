@@ -39,7 +39,18 @@ from worlds import Numbered, small
 
 LOGS = ("episodes.jsonl", "metrics.jsonl", "best.safetensors", "final.safetensors")
 ENDINGS = ("mp4", "jsonl")  # of the two files of a video
-PUBLIC = ["Agent", "DQN", "DQNConfig", "Evaluation", "History", "TrainConfig", "__version__", "errors", "presets"]
+PUBLIC = [
+    "Agent",
+    "DQN",
+    "DQNConfig",
+    "Evaluation",
+    "History",
+    "TrainConfig",
+    "__version__",
+    "errors",
+    "presets",
+    "tune",
+]
 
 
 def directory(history: History) -> Path:

@@ -25,6 +25,7 @@ OPTIONAL = {
         "PIL",
         "IPython",
         "jinja2",
+        "optuna",
         "pebble",
         "scipy",
         "starlette",

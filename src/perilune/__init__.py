@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from perilune.envs.known import presets
     from perilune.history import History
     from perilune.training.evaluation import Evaluation
+    from perilune.tuning import tune
 
     __version__: str
 
@@ -28,6 +29,7 @@ __all__ = [
     "__version__",
     "errors",
     "presets",
+    "tune",
 ]
 
 _MODULES = {
@@ -37,6 +39,7 @@ _MODULES = {
     "Evaluation": "perilune.training.evaluation",
     "History": "perilune.history",
     "TrainConfig": "perilune.agent.config",
+    "tune": "perilune.tuning",
 }
 
 

@@ -71,6 +71,8 @@ class Recording:
     tensorboard: bool = False
     stopping: bool = field(default=False, init=False)
     """Whether the callback or a signal has requested a stop."""
+    interrupted: bool = field(default=False, init=False)
+    """Whether a signal has requested a stop."""
     checkpoints: Sequence[Path] = field(default=(), init=False)
     """The checkpoint files that existed when ``latest`` was read."""
     playing: dict[int, list[Array]] = field(default_factory=dict, init=False)
@@ -152,6 +154,11 @@ class Recording:
         """Stop training at the end of the episode."""
         self.stopping = True
 
+    def interrupt(self) -> None:
+        """Stop training at the end of the episode because of a signal."""
+        self.interrupted = True
+        self.stop()
+
     def _check_libraries(self) -> None:
         if self.setup.train.video_every is not None:
             video.check_available()
@@ -198,7 +205,7 @@ class Recording:
             interruptions(
                 "perilune: saving a checkpoint at the end of this episode, or within 10,000 steps. Interrupt again to "
                 "stop at once.",
-                self.stop,
+                self.interrupt,
             ),
         ):
             if latest is not None:
@@ -211,7 +218,8 @@ class Recording:
                 if (last := self._run(readers)) is not None:
                     if isinstance(last, SafePoint):
                         recorder.save(last)
-                    aside(f"perilune: {recorder.message}")
+                    if self.interrupted or not self.quiet:
+                        aside(f"perilune: {recorder.message}")
             except BaseException as error:
                 error.add_note(recorder.message)
                 with suppress(PeriluneError):  # keep the original error

@@ -28,6 +28,7 @@ from perilune.errors import (
     RunDirectoryError,
     TrialError,
 )
+from perilune.recording import Callback
 from perilune.runs import files, layout, logs
 from perilune.runs.files import read_json
 from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, Score, read_score, score, write_score
@@ -244,10 +245,8 @@ def _run(trial: Trial) -> None:
     """Train and score one seed."""
     if isinstance(trial.agent, DQNConfig):
         dqn = DQN(trial.environment, config=trial.agent, seed=trial.seed)
-        _train(dqn, trial)
-        limit = greedy_limit(dqn.env, trial.train)
-        final = dqn.evaluate(SCORE_EPISODES, limit).mean_return
-        best = DQN.load(trial.directory, dqn.env).evaluate(SCORE_EPISODES, limit).mean_return
+        train_seed(dqn, trial)
+        final, best = greedy_returns(dqn, trial)
     else:
         final, best = trial.agent.train_and_score(
             trial.environment, trial.train, trial.seed, trial.directory, SCORE_EPISODES
@@ -255,18 +254,32 @@ def _run(trial: Trial) -> None:
     write_score(score(logs.read_run(trial.directory), final, best), trial.directory)
 
 
-def _train(dqn: DQN, trial: Trial) -> None:
-    """Train one seed. Resume an interrupted run, or restart a damaged run."""
+def greedy_returns(dqn: DQN, trial: Trial) -> tuple[float, float]:
+    """Return the mean returns of the final weights, which ``dqn`` has, and of the best weights of a finished seed."""
+    limit = greedy_limit(dqn.env, trial.train)
+    final = dqn.evaluate(SCORE_EPISODES, limit).mean_return
+    return final, DQN.load(trial.directory, dqn.env).evaluate(SCORE_EPISODES, limit).mean_return
+
+
+def train_seed(dqn: DQN, trial: Trial, callback: Callback | None = None) -> None:
+    """Train one seed. Resume an interrupted run, or restart a damaged run.
+
+    Args:
+        dqn: a new agent with the settings and the seed of the trial.
+        trial: the trial.
+        callback: function that receives each event, as in ``DQN.train``.
+    """
+    options: dict[str, Any] = {"run_dir": trial.directory, "callback": callback, "pictures": False, "quiet": True}
     if (trial.directory / "config.json").exists():
         try:
-            dqn.train(trial.train, resume=True, run_dir=trial.directory, pictures=False, quiet=True)
+            dqn.train(trial.train, resume=True, **options)
         except (FileFormatError, RunDirectoryError, ConfigError) as error:
             warnings.warn(
                 f"{trial.title} restarts because it cannot be resumed: {error}", PeriluneWarning, stacklevel=2
             )
         else:
             return
-    dqn.train(trial.train, run_dir=trial.directory, overwrite=True, pictures=False, quiet=True)
+    dqn.train(trial.train, overwrite=True, **options)
 
 
 def stored_score(trial: Trial) -> Score | None:

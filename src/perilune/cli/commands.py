@@ -218,6 +218,58 @@ COMMANDS = {
         ),
         settings=True,
     ),
+    "tune": Command(
+        "tuning",
+        "Search for settings with Optuna, and compare the best ones with the preset on fresh seeds. An interrupted "
+        "search resumes.",
+        (
+            option("--trials", whole, 50, "Number of trials, including those of an interrupted search (>= 1)."),
+            option("--seeds-per-trial", whole, 3, "Training seeds of each trial (>= 1)."),
+            option("--first-seed", whole, 0, "First training seed of each trial (>= 0)."),
+            option("--jobs", whole, 1, "Seeds to train at the same time (>= 1)."),
+            option(
+                "--objective",
+                str,
+                "final-iqm",
+                "Value to optimize: final-iqm (interquartile mean over seeds of the final return), auc (mean return "
+                "during training) or cpu-seconds-to-solved.",
+                choices=("final-iqm", "auc", "cpu-seconds-to-solved"),
+            ),
+            option(
+                "--search-space",
+                path,
+                None,
+                "Settings to vary and their ranges (TOML). Default: a space around the preset, without the settings "
+                "that are given as options.",
+            ),
+            option("--sampler", str, "tpe", "How to choose settings.", choices=("tpe", "cmaes", "random")),
+            option(
+                "--pruner",
+                str,
+                "asha",
+                "How to stop bad trials early: asha (compares all seeds together, at a quarter and a half of the "
+                "budget), wilcoxon (compares finished seeds; at least 5 per trial) or none.",
+                choices=("asha", "wilcoxon", "none"),
+            ),
+            option(
+                "--comparison-seeds",
+                whole,
+                10,
+                "Fresh seeds with which the winner and the starting point are trained again (>= 0).",
+            ),
+            option("--seed", whole, 0, "Seed of the sampler (>= 0)."),
+            option("--out", path, None, "Directory of the search. Default: runs/tune/ENV[-PRESET]."),
+            option(
+                "--storage",
+                str,
+                None,
+                "Journal file, or URL of a database, which several processes can share. Default: OUT/journal.log.",
+                metavar="FILE_OR_URL",
+            ),
+            *(QUIET, JSON, ENV_KWARGS),
+        ),
+        settings=True,
+    ),
     "bench compare": Command(
         "bench",
         "Compare two results of bench learning: the margin of A over B, and its uncertainty.",

@@ -19,6 +19,7 @@ FILES: dict[type[NamedTuple], str] = {
     HealthWarning: "notices.jsonl",
 }
 WEIGHTS = {"best": "best.safetensors", "final": "final.safetensors"}
+TRIAL = "trial.json"  # the trial of a search for settings that the run belongs to
 LOCK, OWNER = ".lock", "owner.json"
 DIRECTORIES = ("plots", "videos", "maps", "tensorboard", "snapshots", "checkpoints")
 PARTIAL = tuple(f"{folder}*{files.PARTIAL}" for folder in ("", *(f"{name}/" for name in DIRECTORIES)))
@@ -29,6 +30,7 @@ RUN_FILES = (
         "initial_state.png",
         "score.json",
         "failure.json",
+        TRIAL,
         *FILES.values(),
         *WEIGHTS.values(),
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perilune import envs
-from perilune.agent.config import TrainConfig
+from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.envs.known import lookup
 from perilune.envs.pool import check_pool
@@ -23,20 +23,7 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
         MissingDependencyError: the setting ``envpool`` needs EnvPool, which is not installed.
     """
     if progress is None:
-        learning_starts, train_freq = agent.config.warm_up_steps, agent.config.updates_due[0]
-        learning_from = agent.env_steps + (0 if agent.warm else learning_starts)
-        needed = (learning_from // train_freq + 1) * train_freq - agent.env_steps
-        if config.steps is not None and config.steps < needed and agent.rollout is not None:
-            expected = f"at least {needed}, because PQN learns from each buffer_size={train_freq} steps"
-            raise ConfigError("steps", config.steps, expected)
-        if config.steps is not None and config.steps < needed:
-            raise ConfigError(
-                "steps",
-                config.steps,
-                f"at least {needed} for {envs.name(env)}, because updates begin after learning_starts={learning_starts}"
-                f" steps (train_freq={train_freq}). Increase steps, or reduce learning_starts: "
-                f"DQN(env, learning_starts={max(1, config.steps // 2)}), or --learning-starts on the command line",
-            )
+        check_budget(agent.config, config, envs.name(env), agent.env_steps, agent.warm)
     else:
         for name, left in (
             ("steps", progress.stop_step(config) - agent.env_steps),
@@ -46,9 +33,7 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
                 raise ConfigError(name, getattr(config, name), "more than this run has already used")
         if progress.episodes and len(progress.episodes) != config.num_envs:
             raise ConfigError("num_envs", config.num_envs, f"{len(progress.episodes)}, as in the saved run")
-    if agent.rollout is not None and agent.config.buffer_size % config.num_envs:
-        expected = f"a divisor of buffer_size={agent.config.buffer_size} with td_lambda"
-        raise ConfigError("num_envs", config.num_envs, expected)
+    check_rollout(agent.config, config)
     lookup(envs.name(env)).check(env)
     agent.take_memory()
     if config.video_every is not None and not can_draw(env):
@@ -64,3 +49,47 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
             envs.close(envs.again(env))
         except UnsupportedEnvironmentError as error:
             raise ConfigError("num_envs", config.num_envs, f"1, because {error}") from error
+
+
+def check_budget(agent: DQNConfig, config: TrainConfig, name: str, env_steps: int = 0, warm: bool = False) -> None:
+    """Check that the budget of a new training run includes an update.
+
+    Args:
+        agent: settings of the agent.
+        config: training settings.
+        name: name of the environment, for the error.
+        env_steps: steps of the agent so far.
+        warm: whether the agent has completed its warm-up.
+
+    Raises:
+        ConfigError: the budget ends before the first update.
+    """
+    learning_starts, train_freq = agent.warm_up_steps, agent.updates_due[0]
+    learning_from = env_steps + (0 if warm else learning_starts)
+    needed = (learning_from // train_freq + 1) * train_freq - env_steps
+    if config.steps is None or config.steps >= needed:
+        return
+    if agent.td_lambda is not None:
+        expected = f"at least {needed}, because PQN learns from each buffer_size={train_freq} steps"
+        raise ConfigError("steps", config.steps, expected)
+    raise ConfigError(
+        "steps",
+        config.steps,
+        f"at least {needed} for {name}, because updates begin after learning_starts={learning_starts}"
+        f" steps (train_freq={train_freq}). Increase steps, or reduce learning_starts: "
+        f"DQN(env, learning_starts={max(1, config.steps // 2)}), or --learning-starts on the command line",
+    )
+
+
+def check_rollout(agent: DQNConfig, config: TrainConfig) -> None:
+    """Check that the environments of PQN fill its buffer at the same time.
+
+    Args:
+        agent: settings of the agent.
+        config: training settings.
+
+    Raises:
+        ConfigError: ``num_envs`` is not a divisor of ``buffer_size``.
+    """
+    if agent.td_lambda is not None and agent.buffer_size % config.num_envs:
+        raise ConfigError("num_envs", config.num_envs, f"a divisor of buffer_size={agent.buffer_size} with td_lambda")

@@ -20,9 +20,11 @@ from perilune.errors import ConfigError, EnvironmentFaultError, located
 from perilune.training.events import Evaluated, Timestep
 from perilune.training.progress import TrainingProgress
 
-# Episode i starts from reset(seed=first + i). Evaluations during training select the best checkpoint. Its score is
-# measured on other start states, because a score on the same start states would be optimistic. Seeds fit into a C int.
+# Episode i starts from reset(seed=first + i). Evaluations during training select the best checkpoint. A search for
+# settings selects the best trial on other start states. Scores are measured on start states that selected nothing,
+# because a score on the same start states would be optimistic. Seeds fit into a C int.
 SELECTION_SEEDS = seeding.TRAINING_SEEDS
+TUNING_SEEDS = seeding.TRAINING_SEEDS + 2**28
 SCORE_SEEDS = seeding.TRAINING_SEEDS + 2**29
 
 ENDLESS = 10_000  # step limit of episodes if neither the environment nor the caller sets one

@@ -1,0 +1,46 @@
+"""The command tune."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from perilune.bench import results
+from perilune.cli.runs import show
+from perilune.cli.settings import choose
+from perilune.errors import ConfigError
+from perilune.tuning import check_available
+
+
+def run_tune(options: Namespace) -> None:
+    """Search for settings with Optuna, and compare the best ones with the starting point."""
+    check_available()
+    from perilune.tuning import report  # noqa: PLC0415 -- needs Optuna
+    from perilune.tuning.search import search  # noqa: PLC0415
+
+    chosen = choose(options)
+    if chosen.env_kwargs:
+        raise ConfigError(
+            "env_kwargs",
+            chosen.env_kwargs,
+            "no arguments. Register an environment ID with these arguments and tune that ID",
+        )
+    result = search(
+        chosen.env,
+        chosen.preset,
+        chosen.agent,
+        chosen.train,
+        trials=options.trials,
+        seeds_per_trial=options.seeds_per_trial,
+        first_seed=options.first_seed,
+        jobs=options.jobs,
+        objective=options.objective,
+        search_space=options.search_space,
+        sampler=options.sampler,
+        pruner=options.pruner,
+        comparison_seeds=options.comparison_seeds,
+        seed=options.seed,
+        out=options.out,
+        storage=options.storage,
+        quiet=options.quiet,
+    )
+    show(options, results.plain(report.to_json(result)), report.describe(result))

@@ -1,0 +1,179 @@
+"""Search for the settings of an agent: the whole search, from the options to the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from optuna.trial import TrialState
+
+from perilune import envs
+from perilune._utils import statistics
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.settings import check_names
+from perilune.api import DQN
+from perilune.bench import results
+from perilune.bench.learning import Trial
+from perilune.bench.results import Result
+from perilune.envs.known import lookup, presets
+from perilune.errors import ConfigError
+from perilune.runs import files
+from perilune.runs.files import read_json
+from perilune.runs.scores import SCORE_FILE, read_score
+from perilune.training.checks import check
+from perilune.tuning import samplers, space, work
+from perilune.tuning.result import BEST_FILE, Gain, TrialSummary, TuningResult
+from perilune.tuning.samplers import PrunerName, SamplerName
+from perilune.tuning.space import Base, Space
+from perilune.tuning.study import Plan, Study, check_plan, settings_toml
+from perilune.tuning.work import Objective
+
+SPACE_FILE, JOURNAL = "space.toml", "journal.log"
+
+
+def search(
+    env: str,
+    preset: str | None,
+    agent: Mapping[str, Any],
+    train: Mapping[str, Any],
+    *,
+    trials: int,
+    seeds_per_trial: int,
+    first_seed: int,
+    jobs: int,
+    objective: Objective,
+    search_space: Path | Mapping[str, Any] | None,
+    sampler: SamplerName,
+    pruner: PrunerName,
+    comparison_seeds: int,
+    seed: int,
+    out: Path | None,
+    storage: Path | str | None,
+    quiet: bool,
+) -> TuningResult:
+    """Search for settings. ``perilune.tune`` documents the arguments and errors."""
+    statistics.check_available()
+    for name, value, low in (
+        ("trials", trials, 1),
+        ("seeds_per_trial", seeds_per_trial, 1),
+        ("first_seed", first_seed, 0),
+        ("jobs", jobs, 1),
+        ("comparison_seeds", comparison_seeds, 0),
+        ("seed", seed, 0),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise ConfigError(name, value, f"a whole number >= {low}")
+    names: list[tuple[str, str, tuple[str, ...]]] = [
+        ("objective", objective, work.OBJECTIVES),
+        ("sampler", sampler, samplers.SAMPLERS),
+        ("pruner", pruner, samplers.PRUNERS),
+    ]
+    for option, word, known in names:
+        if word not in known:
+            raise ConfigError(option, word, f"one of {', '.join(known)}")
+    base = Base(*presets.resolve(env, preset, agent, train))
+    dqn = DQN(env, config=base.agent)
+    check(dqn.agent, dqn.env, base.train)
+    environment = envs.name(dqn.env)
+    plan = Plan(
+        environment=":".join([*env.split(":")[:-1], environment]),
+        name=environment,
+        base=base,
+        space=_space(search_space, base, lookup(environment).symmetry is not None, [*agent, *train]),
+        objective=objective,
+        seeds=tuple(range(first_seed, first_seed + seeds_per_trial)),
+        sampler=sampler,
+        pruner=pruner,
+        seed=seed,
+    )
+    check_plan(plan, envs.reward_threshold(dqn.env))
+    named = f"{environment}-{preset}" if preset not in (None, presets.RECOMMENDED) else environment
+    out = out or Path("runs", "tune", named)
+    study = Study(plan, out, storage or out / JOURNAL)
+    files.update(out / SPACE_FILE, plan.space.to_toml().encode())
+    study.run(trials, jobs, quiet)
+    best = study.best()
+    gain = None
+    start = plan.space.start(base)
+    if best is not None and comparison_seeds and study.settings(best) != base:
+        first = first_seed + seeds_per_trial
+        gain = _gain(plan, *study.compare(range(first, first + comparison_seeds), jobs, quiet), dqn.env)
+    return _result(study, start, gain)
+
+
+def _space(given: Path | Mapping[str, Any] | None, base: Base, symmetric: bool, chosen: list[str]) -> Space:
+    """Return the search space: the given one, or the default one without the settings that the user has chosen."""
+    if given is None:
+        return space.default_space(base, symmetric, chosen)
+    found = space.load(given) if isinstance(given, Path) else space.from_dict(given)
+    for name in found.parameters.keys() & set(chosen):
+        raise ConfigError(name, base.settings[name], f"no value, because the search space varies {name}")
+    return found
+
+
+def _gain(plan: Plan, winner: list[Trial], start: list[Trial], env: envs.Env) -> Gain:
+    """Compare the scored seeds of the winner with those of the starting point."""
+    values: list[list[float]] = []
+    found: list[Result] = []
+    for group in (winner, start):
+        each = [work.result(seed.directory) for seed in group]
+        values.append([one.value for one in each if one is not None and one.value is not None])
+        scores = [read_score(read_json(path), path) for path in (seed.directory / SCORE_FILE for seed in group)]
+        content = results.plain({"agent": group[0].agent, "train": group[0].train})
+        found.append(Result(plan.name, envs.reward_threshold(env), content, scores, {}))
+    statistic = statistics.margin if work.maximizes(plan.objective) else _mean_margin
+    margin = statistics.estimate(statistic, values, np.random.default_rng(0))
+    return Gain(values[0], values[1], margin, results.compare(found[0], found[1], np.random.default_rng(0)))
+
+
+def _mean_margin(a: Any, b: Any) -> Any:
+    return a.mean(axis=-1) - b.mean(axis=-1)
+
+
+def _result(study: Study, start: Mapping[str, Any] | None, gain: Gain | None) -> TuningResult:
+    names = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+    summaries = [
+        TrialSummary(
+            number=one.number,
+            state=names.get(one.state, "running"),
+            value=one.value if one.state == TrialState.COMPLETE else None,
+            values=list(one.user_attrs.get("values", [])),
+            parameters=dict(one.params),
+            seconds=None if one.duration is None else one.duration.total_seconds(),
+            reason=str(one.user_attrs.get("reason", "")),
+            directory=study.directory(one.number),
+        )
+        for one in study.trials()
+    ]
+    best = study.best()
+    if best is None:
+        raise study.no_winner()
+    settings = study.settings(best)
+    files.update(study.out / BEST_FILE, settings_toml(study.plan, settings).encode())
+    return TuningResult(
+        environment=study.plan.name,
+        objective=study.plan.objective,
+        directory=study.out,
+        trials=summaries,
+        best=best.number,
+        agent=settings.agent,
+        train=settings.train,
+        gain=gain,
+        seeds=len(study.plan.seeds),
+    )
+
+
+def split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split keyword arguments into agent and training settings.
+
+    Raises:
+        UsageError: a setting does not exist.
+    """
+    training = {field.name for field in fields(TrainConfig)}
+    train = {name: value for name, value in settings.items() if name in training}
+    agent = {name: value for name, value in settings.items() if name not in training}
+    check_names(DQNConfig, agent)
+    return agent, train

@@ -1,0 +1,532 @@
+"""Run a study: let Optuna choose the settings of trials, and train their seeds in worker processes.
+
+A trial is a directory with one run directory per seed. Everything that a killed process needs to continue is in these
+directories and in the storage of the study: a trial that was running is continued under its number, and its seeds
+resume from their checkpoints. A lock per trial makes sure that only one process runs it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+from filelock import FileLock, Timeout
+from optuna.trial import FrozenTrial, TrialState
+
+from perilune._utils import statistics, toml
+from perilune._utils.console import aside
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.bench import learning, results
+from perilune.bench.learning import Trial
+from perilune.bench.pool import Workers
+from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError, TrialError
+from perilune.runs import files, lock, logs
+from perilune.runs.layout import TRIAL
+from perilune.runs.scores import SCORE_FILE
+from perilune.training.events import Evaluated
+from perilune.tuning import samplers, work
+from perilune.tuning.samplers import PrunerName, SamplerName
+from perilune.tuning.space import Base, Space, of_parameters
+from perilune.tuning.storage import open_storage
+from perilune.tuning.work import Job, Objective
+from perilune.viz.terminal import Board, board
+
+FORMAT = 1
+LOCK = ".lock"
+FAILURE = "failure.txt"
+PLAN = "perilune"  # user attribute of the study that holds its plan
+RETRIES = 2  # of a seed whose worker process was killed
+MOST_FAILURES = 3  # failed trials without a completed one, after which the study stops
+POLL = 1.0  # seconds between checks on the trials of other processes
+KILLED = ("the worker process was killed", "the worker process exited")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study searches for, and how. A study keeps its plan when it is resumed.
+
+    Attributes:
+        environment: Gymnasium ID, with the module that registers it, if any.
+        name: ID of the environment without that module.
+        base: the starting point.
+        space: the settings to vary.
+        objective: what to optimize.
+        seeds: training seeds of each trial.
+        sampler: name of the sampler.
+        pruner: name of the pruner.
+        seed: seed of the sampler.
+    """
+
+    environment: str
+    name: str
+    base: Base
+    space: Space
+    objective: Objective
+    seeds: tuple[int, ...]
+    sampler: SamplerName
+    pruner: PrunerName
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values."""
+        content = {name: getattr(self, name) for name in ("objective", "seeds", "sampler", "pruner", "seed")}
+        content |= {"format": FORMAT, "environment": self.name, "search_space": self.space.to_dict()}
+        found: dict[str, Any] = results.plain(content | vars(self.base))
+        return found
+
+    @property
+    def rungs(self) -> list[int]:
+        """Environment steps at which the pruner compares trials."""
+        return samplers.rungs(self.base.train.steps) if self.pruner == "asha" else []
+
+
+@dataclass
+class Active:
+    """A trial that this process runs.
+
+    Attributes:
+        trial: the trial in Optuna.
+        lock: the lock on its directory.
+        seeds: its seeds, each with settings and run directory.
+        reported: steps for which Optuna has a value.
+        stage: number of rungs that all seeds have passed.
+        scored: the seeds that have reached the next rung, or the end, each with its value.
+        running: the seeds that are in training.
+    """
+
+    trial: optuna.Trial
+    lock: FileLock
+    seeds: list[Trial]
+    reported: set[int]
+    stage: int = 0
+    scored: dict[Trial, float] = field(default_factory=dict)
+    running: set[Trial] = field(default_factory=set)
+
+
+class Study:
+    """A study in its storage and directory.
+
+    Args:
+        plan: what to search for.
+        out: directory of the trials.
+        storage: file or URL of the storage.
+
+    Raises:
+        ConfigError: the study in the storage has another plan.
+        RunDirectoryError: the directory cannot be written, or holds trials but no study.
+        FileFormatError: the journal is damaged.
+    """
+
+    def __init__(self, plan: Plan, out: Path, storage: Path | str) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        if (out / "config.json").exists():
+            raise RunDirectoryError(f"{out} is a run directory. Choose another directory for the search.")
+        with files.reported("written", out):
+            out.mkdir(parents=True, exist_ok=True)
+        self.plan, self.out, self.name = plan, out, out.resolve().name
+        self._active: list[Active] = []
+        self._retries: dict[Trial, int] = {}
+        with self._locked():
+            opened, pruner = open_storage(storage), samplers.pruner(plan.pruner, plan.base.train.steps)
+            if self.name in optuna.get_all_study_names(opened):
+                self.optuna = optuna.load_study(study_name=self.name, storage=opened, pruner=pruner)
+            else:
+                direction: Literal["maximize", "minimize"] = (
+                    "maximize" if work.maximizes(plan.objective) else "minimize"
+                )
+                self.optuna = optuna.create_study(
+                    study_name=self.name, storage=opened, pruner=pruner, direction=direction
+                )
+            self._check_plan(storage)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Lock the study against other processes, for a short time."""
+        with files.reported("written", self.out), FileLock(self.out / LOCK):
+            yield
+
+    def _check_plan(self, storage: Path | str) -> None:
+        """Compare the plan with that of the study, or store it in a new study."""
+        wanted, found = self.plan.to_json(), self.optuna.user_attrs.get(PLAN)
+        if found is not None:
+            different = [*results.differences(found, dict.fromkeys(found, results.NOTHING) | wanted)]
+            if different:
+                listed = ", ".join(f"{name} = {old!r} there, {new!r} requested" for name, old, new in different)
+                raise RunDirectoryError(
+                    f"the study {self.name} in {storage} searches with other settings: {listed}. "
+                    "Choose another directory (--out), or repeat the first command."
+                )
+            return
+        if self.optuna.get_trials(deepcopy=False) or next(self.out.glob("trial-*"), None) is not None:
+            raise RunDirectoryError(
+                f"{self.out} holds trials of a study that is not in {storage}. Choose another directory (--out), or "
+                "restore the storage."
+            )
+        start = self.plan.space.start(self.plan.base)
+        if start is None:
+            aside("perilune: the search space excludes the starting point, so no trial has its settings.")
+        else:
+            self.optuna.enqueue_trial(start)
+        self.optuna.set_user_attr(PLAN, wanted)
+
+    # Trials
+
+    def directory(self, number: int) -> Path:
+        """Return the directory of a trial."""
+        return self.out / f"trial-{number}"
+
+    def seeds(self, settings: Base, directory: Path, seeds: Sequence[int]) -> list[Trial]:
+        """Return the seeds to train with the given settings, each with its run directory."""
+        return [
+            Trial(self.plan.environment, settings.agent, settings.train, seed, directory / f"seed-{seed}")
+            for seed in seeds
+        ]
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return all trials that have begun, by number."""
+        return [one for one in self.optuna.get_trials(deepcopy=False) if one.state != TrialState.WAITING]
+
+    def settings(self, trial: FrozenTrial) -> Base:
+        """Return the settings of a trial."""
+        return of_parameters(self.plan.space, trial.params, self.plan.base)
+
+    def best(self) -> FrozenTrial | None:
+        """Return the trial with the best value, or None if no trial is complete."""
+        try:
+            return self.optuna.best_trial
+        except ValueError:
+            return None
+
+    def run(self, trials: int, jobs: int, quiet: bool = False) -> None:
+        """Run trials until the study has ``trials`` of them. Several processes may do so at the same time.
+
+        Args:
+            trials: number of trials, including those that already exist.
+            jobs: number of worker processes.
+            quiet: do not show progress.
+
+        Raises:
+            TrialError: the first trials all failed.
+        """
+        with closing(Workers(work.run, jobs, reuse=True)) as workers, self._shown(quiet) as screen:
+            try:
+                while True:
+                    while len(workers) < jobs and (job := self._next(trials)) is not None:
+                        workers.submit([job])
+                    if not len(workers):
+                        if not self._others():
+                            break
+                        time.sleep(POLL)
+                    for job, reason in workers.wait().items() if len(workers) else ():
+                        self._ended(job, reason, workers, screen)
+                    states = [learning.progress(job.seed) for job in workers.running()]
+                    screen.show(*self._progress(trials), states)
+            finally:
+                for active in self._active:
+                    active.lock.release()
+                self._active.clear()
+
+    @contextmanager
+    def _shown(self, quiet: bool) -> Iterator[Board]:
+        with board(f"tuning {self.plan.name}", quiet) as screen:
+            yield screen
+
+    def _next(self, trials: int) -> Job | None:
+        """Return the next seed to train, or None if other processes run all remaining ones."""
+        while True:
+            for active in self._active:
+                for seed in active.seeds:
+                    if seed not in active.scored and seed not in active.running:
+                        active.running.add(seed)
+                        return self._job(active, seed)
+            if (claimed := self._claim(trials)) is None:
+                return None
+            self._active.append(claimed)
+            self._advance(claimed)  # it may already be complete
+
+    def _job(self, active: Active, seed: Trial) -> Job:
+        until = self.plan.rungs[active.stage] if active.stage < len(self.plan.rungs) else None
+        return Job(seed, self.name, active.trial.number, self.plan.objective, until)
+
+    def _claim(self, trials: int) -> Active | None:
+        """Return an interrupted trial or a new one, locked, or None if there is none left."""
+        with self._locked():
+            begun = self.trials()
+            for one in begun:
+                if one.state == TrialState.RUNNING and (guard := self._lock(one.number)) is not None:
+                    return self._activated(optuna.Trial(self.optuna, one._trial_id), guard, one)
+            if len(begun) >= trials:
+                return None
+            trial = self.optuna.ask()
+            guard = self._lock(trial.number)
+            assert guard is not None
+        return self._activated(trial, guard)
+
+    def _lock(self, number: int) -> FileLock | None:
+        """Lock a trial, or return None if another process runs it, or if this process does."""
+        if any(active.trial.number == number for active in self._active):
+            return None
+        directory = self.directory(number)
+        directory.mkdir(exist_ok=True)
+        guard = FileLock(directory / LOCK)
+        try:
+            guard.acquire(timeout=0)
+        except Timeout:
+            return None
+        # The workers of a killed process end a moment after it.
+        if any(lock.owner(path) is not None for path in directory.glob("seed-*")):
+            guard.release()
+            return None
+        return guard
+
+    def _activated(self, trial: optuna.Trial, guard: FileLock, before: FrozenTrial | None = None) -> Active:
+        """Choose the settings of a trial, or read them if it was interrupted, and prepare its directory."""
+        number, directory = trial.number, self.directory(trial.number)
+        try:
+            self.optuna.sampler = samplers.sampler(self.plan.sampler, self.plan.seed, number)
+            settings = self.plan.space.sample(trial, self.plan.base)
+            files.update(directory / "settings.toml", settings_toml(self.plan, settings).encode())
+            if not (directory / learning.MARK).exists():
+                files.write(directory / learning.MARK)
+            seeds = self.seeds(settings, directory, self.plan.seeds)
+            reported = set() if before is None else set(before.intermediate_values)
+            active = Active(trial, guard, seeds, reported)
+            for seed in seeds:
+                _forget_other(seed)
+            self._find_scored(active)
+        except BaseException:
+            guard.release()
+            raise
+        return active
+
+    def _find_scored(self, active: Active) -> None:
+        """Find the seeds that have already reached the next rung, or the end."""
+        active.scored = {seed: value for seed in active.seeds if (value := self._value(active, seed)) is not None}
+
+    def _value(self, active: Active, seed: Trial) -> float | None:
+        """Return the value of a seed at the next rung, or at the end, or None if it has not got there."""
+        found = work.result(seed.directory)
+        if active.stage < len(self.plan.rungs):
+            value = work.return_at(seed.directory, self.plan.rungs[active.stage])
+            if value is None and found is not None and found.value is not None:  # it stopped early
+                value = logs.read_log(seed.directory, Evaluated)[-1].mean_return
+            return value
+        return None if found is None else found.value
+
+    def _ended(self, job: Job, reason: str | None, workers: Workers[Job], screen: Board) -> None:
+        """Record that a seed has reached the next rung or the end, or has failed."""
+        active = next(one for one in self._active if one.trial.number == job.trial)
+        active.running.discard(job.seed)
+        value = self._value(active, job.seed) if reason is None else None
+        if value is None and reason is None and job.until is not None:
+            # The run stopped before this rung, at stop_at_return. Its score follows.
+            value = logs.read_log(job.seed.directory, Evaluated)[-1].mean_return
+        if value is not None:
+            active.scored[job.seed] = value
+        elif reason is not None and self._again(job, reason):
+            screen.say(f"{job.title} continues from its checkpoint: {reason}")
+            return
+        else:
+            reason = reason or f"{TRIAL} has no value"
+            self._fail(active, job, reason, screen)
+        self._advance(active, screen)
+        if active not in self._active:
+            workers.cancel(lambda one: one.trial == active.trial.number)
+
+    def _again(self, job: Job, reason: str) -> bool:
+        """Return whether to train a seed again from its checkpoint, because its process was killed."""
+        self._retries[job.seed] = self._retries.get(job.seed, 0) + 1
+        return reason.startswith(KILLED) and self._retries[job.seed] <= RETRIES
+
+    def _fail(self, active: Active, job: Job, reason: str, screen: Board) -> None:
+        """End a trial whose seed failed. Settings with which training diverges count as the worst ones."""
+        number = active.trial.number
+        with suppress(PeriluneError):
+            files.write(self.directory(number) / FAILURE, f"{job.title}\n{reason}\n".encode())
+        diverged = reason.startswith("DivergenceError")
+        active.trial.set_user_attr("reason", reason.splitlines()[-1][:500])
+        self._finish(active, TrialState.PRUNED if diverged else TrialState.FAIL)
+        what = "diverged" if diverged else "failed"
+        screen.say(f"{job.title} {what}: {reason.splitlines()[-1]}\n  log: {self.directory(number) / FAILURE}")
+        states = [one.state for one in self.trials()]
+        if states.count(TrialState.FAIL) >= MOST_FAILURES and TrialState.COMPLETE not in states:
+            raise TrialError(
+                f"the first {states.count(TrialState.FAIL)} trials failed. The last one: {reason.splitlines()[-1]} "
+                f"The log is in {self.directory(number) / FAILURE}."
+            )
+
+    def _advance(self, active: Active, screen: Board | None = None) -> None:
+        """Report the values of a trial, and end it if it is complete or bad."""
+        while active in self._active:
+            number = active.trial.number
+            if active.stage == len(self.plan.rungs) and not self.plan.rungs:
+                for step, seed in enumerate(active.seeds):
+                    if seed in active.scored:
+                        self._report(active, active.scored[seed], step)
+            if len(active.scored) < len(active.seeds):
+                if self.plan.rungs or not active.scored or not active.trial.should_prune():
+                    return
+                self._pruned(active, screen)
+                return
+            values = [active.scored[seed] for seed in active.seeds]
+            if active.stage < len(self.plan.rungs):
+                mean = float(statistics.interquartile_mean(np.array(values)))
+                sign = 1 if work.maximizes(self.plan.objective) else -1
+                self._report(active, sign * mean, self.plan.rungs[active.stage])
+                if active.trial.should_prune():
+                    self._pruned(active, screen)
+                    return
+                active.stage += 1
+                self._find_scored(active)
+                continue
+            value = work.combined(self.plan.objective, values)
+            active.trial.set_user_attr("values", values)
+            self._finish(active, TrialState.COMPLETE, value)
+            if screen is not None:
+                screen.say(f"trial {number}: {self.plan.objective} {value:.1f}")
+
+    def _report(self, active: Active, value: float, step: int) -> None:
+        if step not in active.reported:
+            active.trial.report(value, step)
+            active.reported.add(step)
+
+    def _pruned(self, active: Active, screen: Board | None) -> None:
+        active.trial.set_user_attr("reason", f"stopped early by {self.plan.pruner}")
+        self._finish(active, TrialState.PRUNED)
+        if screen is not None:
+            screen.say(f"trial {active.trial.number}: stopped early")
+
+    def _finish(self, active: Active, state: TrialState, value: float | None = None) -> None:
+        """End a trial in the storage, and release its lock."""
+        self.optuna.tell(active.trial, value, state=state)
+        self._active.remove(active)
+        active.lock.release()
+
+    def _others(self) -> bool:
+        """Return whether other processes run trials."""
+        return any(one.state == TrialState.RUNNING for one in self.trials())
+
+    def _progress(self, trials: int) -> tuple[float, str]:
+        """Return the share of the trials that is done, and their states as words."""
+        states = [one.state for one in self.trials()]
+        ended = sum(state.is_finished() for state in states)
+        seeds = [seed for active in self._active for seed in active.seeds]
+        share = ended + sum(learning.progress(seed).share for seed in seeds) / len(self.plan.seeds)
+        words = f"{ended} of {trials} trials"
+        for state, what in ((TrialState.PRUNED, "stopped early"), (TrialState.FAIL, "failed")):
+            words += f", {states.count(state)} {what}" if state in states else ""
+        best = self.best()
+        words += "" if best is None or best.value is None else f", best {best.value:.1f} (trial {best.number})"
+        return min(1.0, share / trials), words
+
+    def no_winner(self) -> TrialError:
+        """Return the error for a study without a complete trial."""
+        return TrialError("no trial is complete, so there is no winner. Run more trials (--trials).")
+
+    # The comparison of the winner
+
+    def compare(self, seeds: Sequence[int], jobs: int, quiet: bool = False) -> tuple[list[Trial], list[Trial]]:
+        """Train the winner and the starting point with other seeds than the trials.
+
+        Args:
+            seeds: training seeds.
+            jobs: number of worker processes.
+            quiet: do not show progress.
+
+        Returns:
+            The scored seeds of the winner and of the starting point.
+
+        Raises:
+            TrialError: no trial is complete, or a seed failed.
+        """
+        best = self.best()
+        if best is None:
+            raise self.no_winner()
+        pairs = {f"trial-{best.number}": self.settings(best), "start": self.plan.base}
+        base = self.out / "comparison"
+        with files.reported("written", base):
+            base.mkdir(exist_ok=True)
+        groups = [self.seeds(settings, base / name, seeds) for name, settings in pairs.items()]
+        with files.reported("written", base), FileLock(base / LOCK):  # another process may be doing the same
+            for seed in (one for group in groups for one in group):
+                _forget_other(seed)
+            jobs_left = [
+                Job(seed, self.name, None, self.plan.objective)
+                for pair in zip(*groups, strict=True)
+                for seed in pair
+                if not _is_scored(seed)
+            ]
+            failures: dict[Job, str] = {}
+            with closing(Workers(work.run, jobs, reuse=True)) as workers, self._shown(quiet) as screen:
+                workers.submit(jobs_left)
+                while len(workers):
+                    failures |= {job: reason for job, reason in workers.wait().items() if reason is not None}
+                    states = [learning.progress(job.seed) for job in workers.running()]
+                    total = 2 * len(seeds)
+                    done = total - len(workers)
+                    words = f"comparing the winner with the starting point: {done} of {total} seeds"
+                    screen.show((done + sum(state.share for state in states)) / total, words, states)
+        if failures:
+            raise TrialError(learning.failed({job.seed: reason for job, reason in failures.items()}))
+        return groups[0], groups[1]
+
+
+def _forget_other(seed: Trial) -> None:
+    """Remove the result of a run with other settings, which a damaged storage may leave behind. It will be replaced."""
+    path = seed.directory / "config.json"
+    if not (seed.directory / TRIAL).exists():
+        return
+    try:
+        other = not path.exists() or any(results.differences(files.read_json(path), learning.settings(seed)))
+    except FileFormatError:
+        other = True
+    if other:
+        with files.reported("written", seed.directory / TRIAL):
+            (seed.directory / TRIAL).unlink(missing_ok=True)
+            (seed.directory / SCORE_FILE).unlink(missing_ok=True)
+
+
+def _is_scored(seed: Trial) -> bool:
+    found = work.result(seed.directory)
+    return found is not None and found.value is not None
+
+
+def settings_toml(plan: Plan, settings: Base) -> str:
+    """Return settings as the content of a file for ``perilune train --config``."""
+    lines = [f"# To train with these settings: perilune train {plan.environment} --config FILE"]
+    lines.append(toml.entry("env", plan.name))
+    tables: dict[str, DQNConfig | TrainConfig] = {"train": settings.train, "agent": settings.agent}
+    for table, config in tables.items():
+        lines += ["", f"[{table}]", *(toml.entry(name, value) for name, value in vars(config).items())]
+    return "\n".join(lines) + "\n"
+
+
+def check_plan(plan: Plan, threshold: float | None) -> None:
+    """Check a plan before anything is trained.
+
+    Raises:
+        ConfigError: an option is invalid, or the options contradict each other.
+    """
+    if plan.objective == "cpu-seconds-to-solved" and threshold is None:
+        raise ConfigError(
+            "objective", plan.objective, f"final-iqm or auc, because {plan.name} defines no score at which it is solved"
+        )
+    steps, every = plan.base.train.steps, plan.base.train.eval_every
+    if plan.pruner == "asha":
+        if steps is None or steps < 2**samplers.RUNGS:
+            raise ConfigError("pruner", plan.pruner, "wilcoxon or none without a budget in steps, which ASHA needs")
+        if every is None or every > plan.rungs[0]:
+            raise ConfigError(
+                "eval_every", every, f"at most {plan.rungs[0]}, because the pruner asha compares trials at that step"
+            )
+    if plan.pruner == "wilcoxon" and len(plan.seeds) < 5:
+        raise ConfigError(
+            "seeds_per_trial", len(plan.seeds), "at least 5 with the pruner wilcoxon, which needs 4 seeds to decide"
+        )
+    plan.space.check(plan.base, plan.name)
