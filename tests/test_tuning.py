@@ -201,7 +201,7 @@ class Fake:
     """Replaces the worker processes. Returns for each seed depend on the settings only."""
 
     def __init__(self, returns: Callable[[Job], float | str]) -> None:
-        self.returns, self.jobs, self.cancelled = returns, list[Job](), list[Job]()
+        self.returns, self.jobs, self.canceled = returns, list[Job](), list[Job]()
         self.waiting: list[Job] = []
 
     def __call__(self, work: object, jobs: int, *, reuse: bool) -> Fake:
@@ -217,7 +217,7 @@ class Fake:
         return self.waiting
 
     def cancel(self, unwanted: Callable[[Job], bool]) -> None:
-        self.cancelled += [job for job in self.waiting if unwanted(job)]
+        self.canceled += [job for job in self.waiting if unwanted(job)]
         self.waiting = [job for job in self.waiting if not unwanted(job)]
 
     def close(self) -> None:

@@ -54,6 +54,7 @@ TRAINING = ("num_envs", "max_episode_steps")
 """Settings of ``TrainConfig`` that a search may vary. The others determine the budget and its measurement."""
 BUDGET = "steps"
 DIGITS = 6  # significant digits of a sampled number, so that settings stay readable
+SMALLEST = 1e-20  # smaller numbers are 0 in single precision
 DRAWS = 200  # random samples that check a space
 
 
@@ -334,7 +335,7 @@ def _with_none(value: Any) -> Any:
 
 
 def _tidy(value: float, digits: int = DIGITS) -> float:
-    return float(f"{value:.{digits}g}")
+    return float(f"{value:.{digits}g}") if abs(value) > SMALLEST else 0.0
 
 
 def _sorted(parameters: Mapping[str, Parameter]) -> Iterator[tuple[str, Parameter]]:
@@ -416,8 +417,13 @@ def default_space(base: Base, symmetric: bool, given: Sequence[str] = ()) -> Spa
     found = _common(base) | (_rollout(base) if rollout else _replay(base))
     if symmetric:
         found["mirror"] = Parameter(choices=(False, True))
-    kept = {name: one for name, one in found.items() if name not in given}
-    return Space({name: _widened(name, one, base) for name, one in kept.items() if not set(one.when) & set(given)})
+    fixed = {name: base.settings[name] for name in given}
+    kept = {
+        name: one
+        for name, one in found.items()
+        if name not in given and all(fixed[on] in _allowed(value) for on, value in one.when.items() if on in fixed)
+    }
+    return Space({name: _widened(name, one, base) for name, one in kept.items()})
 
 
 def _common(base: Base) -> dict[str, Parameter]:
@@ -504,6 +510,6 @@ def _widened(setting: str, parameter: Parameter, base: Base) -> Parameter:
     value = _tidy(value, 12)
     assert parameter.low is not None
     assert parameter.high is not None
-    if value <= 0 and parameter.log:
-        return parameter  # outside of any log scale
+    if value <= 0 and parameter.log:  # not on a log scale
+        parameter = msgspec.structs.replace(parameter, log=False)
     return msgspec.structs.replace(parameter, low=min(parameter.low, value), high=max(parameter.high, value))
