@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from perilune.bench.pool import LONGEST, each
+from perilune.bench.pool import LONGEST, Workers, each
 from perilune.errors import ConfigError, MissingDependencyError
 
 
@@ -121,3 +121,34 @@ def test_worker_processes_stop_when_their_parent_ends(tmp_path: Path, number: si
     _, err = parent.communicate()
     assert err.count("Traceback") == (number is signal.SIGINT)  # from the parent itself
     until(lambda: not alive(pid))
+
+
+def test_reused_process_works_on_several_items_and_canceled_one_does_not_end(tmp_path: Path) -> None:
+    names = ["a", "raises", "b", "hangs"]
+    with closing(Workers(write, 1, reuse=True)) as workers:
+        workers.submit(tmp_path / name for name in names)
+        ended: dict[Path, str | None] = {}
+        while not (tmp_path / "hangs").exists():
+            ended |= workers.wait()
+        assert workers.running() == [tmp_path / "hangs"]
+        workers.cancel(lambda path: path.name == "hangs")
+        assert len(workers) == 0
+        workers.submit([tmp_path / "c"])
+        while len(workers):
+            ended |= workers.wait()
+    assert {path.name: reason is None for path, reason in ended.items()} == {
+        "a": True,
+        "raises": False,
+        "b": True,
+        "c": True,
+    }
+    processes = [(tmp_path / name).read_text() for name in ("a", "b", "c")]
+    assert processes[0] == processes[1] != processes[2]
+
+
+def test_program_without_a_main_guard_is_refused(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("from perilune.bench.pool import Workers\nWorkers(print, 1)\n")
+    found = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False)  # noqa: S603
+    assert found.returncode == 1
+    assert f"worker processes import {program}, which would run it again. Write its calls under" in found.stderr

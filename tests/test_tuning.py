@@ -23,6 +23,7 @@ from perilune.cli import main, parse
 from perilune.cli.settings import choose
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, TrialError, UsageError
 from perilune.runs import files, weights
+from perilune.runs.scores import Score, write_score
 from perilune.training.evaluation import SCORE_SEEDS, SELECTION_SEEDS, TUNING_SEEDS, evaluate
 from perilune.tuning import report, study, work
 from perilune.tuning.result import TuningResult
@@ -242,6 +243,9 @@ class Fake:
         if job.until is None:
             scored = {"study": job.study, "trial": job.trial, "objective": job.objective}
             files.write_json(directory / "trial.json", scored | {"value": found, "final": found})
+        if job.trial is None:
+            score = Score(job.seed.seed, found, found + 1, 800, 100, 1.0, found, 800, 9, 2.0, 1.5, 3.0)
+            write_score(score, directory)
         return {job: None}
 
 
@@ -354,6 +358,92 @@ def test_journal_contains_no_pickle(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     made_up(monkeypatch, tmp_path / "s", lambda job: -rate(job), sampler="cmaes", count=20, seeds=1, jobs=1)
     assert "cma:generation" in (tmp_path / "s" / "journal.log").read_text()
     assert "cma:optimizer" not in (tmp_path / "s" / "journal.log").read_text()
+
+
+# The comparison and the report
+
+RATES: dict[str, Any] = {
+    "search_space": {"learning_rate": {"low": 1e-5, "high": 1e-1, "log": True}},
+    "trials": 12, "seeds_per_trial": 2, "steps": 800, "eval_every": 100, "learning_starts": 100, "pruner": "none",
+}  # fmt: skip
+
+
+def near_one_hundredth(job: Job) -> float:
+    return 100 - 10 * abs(np.log10(rate(job)) + 2.0) + job.seed.seed
+
+
+def test_winner_is_compared_with_an_interval(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake = Fake(near_one_hundredth)
+    monkeypatch.setattr(study, "Workers", fake)
+    result = tune("CartPole-v1", out=tmp_path / "s", quiet=True, comparison_seeds=4, first_seed=7, **RATES)
+    assert result.gain is not None
+    start, winner = (10 * abs(np.log10(rate) + 2.0) for rate in (1e-3, result.agent.learning_rate))
+    assert result.gain.start == pytest.approx([100 - start + seed for seed in (9, 10, 11, 12)])
+    assert result.gain.winner == pytest.approx([100 - winner + seed for seed in (9, 10, 11, 12)])
+    assert result.gain.margin.value == pytest.approx(start - winner)
+    assert result.gain.margin.low < result.gain.margin.value < result.gain.margin.high
+    fresh = {job.seed.seed for job in fake.jobs if job.trial is None}
+    assert fresh == {9, 10, 11, 12}
+    assert not fresh & {job.seed.seed for job in fake.jobs if job.trial is not None}
+    assert result.best_value == pytest.approx(100 - winner + 7.5)
+
+    text = report.describe(result)
+    assert f"trial {result.best}, final-iqm {result.best_value:.1f}. This figure is optimistic" in text
+    assert "On 4 fresh seeds, the winner is better than the starting point: final-iqm differs by" in text
+    (written,) = report.write(result)
+    page = written.read_text()
+    assert page.count("<img ") == 3  # history, parameters, importances
+    assert "http" not in page.replace("http-equiv=", "")
+    for part in (f"winner (trial {result.best})", "better than the starting point", "--config"):
+        assert part in page
+    assert "<html" not in result._repr_html_()
+    assert list(result.importances) == ["learning_rate"]
+
+
+def test_search_without_a_better_trial_reports_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(study, "Workers", Fake(lambda job: -abs(np.log10(rate(job)) + 3.0)))
+    result = tune("CartPole-v1", out=tmp_path / "s", quiet=True, **RATES | {"trials": 3})
+    assert (result.best, result.gain, result.importances) == (0, None, {})
+    assert "No trial was better than the starting point." in report.describe(result)
+    assert "too few complete trials" in report.html(result)
+    assert not (tmp_path / "s" / "comparison").exists()
+
+
+def test_difference_that_may_be_noise_is_not_called_better(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def returns(job: Job) -> float:
+        return near_one_hundredth(job) if job.trial is not None else float(job.seed.seed % 2)
+
+    monkeypatch.setattr(study, "Workers", Fake(returns))
+    result = tune("CartPole-v1", out=tmp_path / "s", quiet=True, comparison_seeds=6, **RATES | {"trials": 5})
+    assert "the winner is not distinguishable from the starting point" in report.describe(result)
+
+
+def test_unsolved_seeds_are_reported_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(study, "Workers", Fake(lambda job: 2e6 if job.trial == 1 else 5.0 + (job.trial or 0)))
+    options = RATES | {"trials": 3, "objective": "cpu-seconds-to-solved"}
+    result = tune("CartPole-v1", out=tmp_path / "s", quiet=True, **options)
+    assert result.best == 0
+    for part in ("| 0 | 5.0 s |", "| 1 | not always solved |", "| 2 | 7.0 s |"):
+        assert part in report.describe(result)
+
+
+def test_several_processes_share_a_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made, _ = made_up(monkeypatch, tmp_path / "s", near_one_hundredth, count=1)
+    other = Study(made.plan, made.out, made.out / "journal.log")
+    mine, theirs = made._claim(3), other._claim(3)
+    assert mine is not None
+    assert theirs is not None
+    assert (mine.trial.number, theirs.trial.number) == (1, 2)
+    assert made._claim(3) is other._claim(3) is None  # both trials are taken
+    theirs.lock.release()  # the other process dies
+    again = made._claim(3)
+    assert again is not None
+    assert again.trial.number == 2
+    assert [seed.agent for seed in again.seeds] == [seed.agent for seed in theirs.seeds]
+    for active in (mine, again):
+        active.lock.release()
 
 
 # Storage

@@ -43,4 +43,6 @@ def run_tune(options: Namespace) -> None:
         storage=options.storage,
         quiet=options.quiet,
     )
-    show(options, results.plain(report.to_json(result)), report.describe(result))
+    written = report.write(result)
+    text = "\n".join([report.describe(result), "", *(f"  {path}" for path in written)]).rstrip()
+    show(options, results.plain(report.to_json(result)), text)

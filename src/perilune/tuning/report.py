@@ -2,25 +2,122 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from perilune._utils.statistics import LEAST_SEEDS
 from perilune._utils.text import duration, quoted
 from perilune.bench.results import comparison_table, format_estimate, markdown
+from perilune.errors import MissingDependencyError, PeriluneWarning
+from perilune.runs import files
 from perilune.tuning import work
-from perilune.tuning.result import Gain, TrialSummary, TuningResult
+from perilune.tuning.result import Gain, TuningResult
+from perilune.viz.report.templates import render
 
+REPORT_FILE = "report.html"
 MOST_TRIALS = 10  # in the table of the terminal
+STATES = {"complete": "complete", "pruned": "stopped early", "failed": "failed", "running": "running"}
+NO_GAIN = "No trial was better than the starting point."
+NOT_COMPARED = "The winner was not compared with the starting point."
+
+
+def write(result: TuningResult) -> list[Path]:
+    """Write the report of a search as an HTML file. Without the libraries for it, warn and write nothing.
+
+    Returns:
+        The written files.
+    """
+    path = result.directory / REPORT_FILE
+    try:
+        files.update(path, html(result).encode())
+    except MissingDependencyError as error:
+        warnings.warn(f"the report was not written: {error}", PeriluneWarning, stacklevel=2)
+        return []
+    return [path]
+
+
+def html(result: TuningResult, page: bool = True) -> str:
+    """Return the report of a search as HTML: the result, figures and all trials.
+
+    Args:
+        result: the result.
+        page: return a whole page. If False, return a part of a page, for a notebook.
+
+    Raises:
+        MissingDependencyError: Jinja2 or matplotlib is not installed.
+    """
+    from perilune.tuning import figures  # noqa: PLC0415 -- only here
+
+    found = result.gain
+    rows = [
+        [
+            str(one.number),
+            STATES[one.state],
+            value(result, one.value),
+            duration(one.seconds) if one.seconds is not None else "",
+            parameters(one.parameters) + (f" ({one.reason})" if one.reason else ""),
+        ]
+        for one in (*result.ranked, *(one for one in result.trials if one.value is None))
+    ]
+    note = "" if result.importances else "There are too few complete trials to compute importances."
+    return render(
+        "tuning.html" if page else "tuning_part.html",
+        title=f"Search for settings: {result.environment}, {result.objective}",
+        summary=counts(result),
+        objective=result.objective,
+        winner=_winner(result).partition("\n")[0],
+        verdict=NOT_COMPARED if found is None and result.best else NO_GAIN if found is None else verdict(result, found),
+        comparison=None if found is None else comparison(result, found),
+        command=command(result),
+        pictures={title: picture.encoded("png") for title, picture in figures.drawn(result).items()},
+        note=note,
+        rows=rows,
+    )
+
+
+def comparison(result: TuningResult, found: Gain) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of the comparison of the winner with the starting point."""
+    a, b = found.comparison.summaries
+    header = ["", f"winner (trial {result.best})", "starting point", "difference"]
+    rows = [[result.objective, *(value(result, work.combined(result.objective, group)) for group in groups(found)), ""]]
+    rows[0][-1] = "" if len(found.winner) < LEAST_SEEDS else format_estimate(found.margin, 1)
+    for name, difference in (("final", found.comparison.final), ("best", found.comparison.best)):
+        margin = "" if min(a.seeds, b.seeds) < LEAST_SEEDS else format_estimate(difference.margin, 1)
+        rows.append(
+            [f"{name} weights, IQM of returns", *(f"{one.value:.1f}" for one in (difference.a, difference.b)), margin]
+        )
+    return header, rows
+
+
+def groups(found: Gain) -> tuple[list[float], list[float]]:
+    """Return the objective values of the winner and of the starting point."""
+    return found.winner, found.start
+
+
+def counts(result: TuningResult) -> str:
+    """Return how many trials there are in each state, as words."""
+    states = [one.state for one in result.trials]
+    words = f"{len(states)} trials of {result.seeds} seeds: {states.count('complete')} complete"
+    for state in ("pruned", "failed", "running"):
+        words += f", {states.count(state)} {STATES[state]}" if state in states else ""
+    return words
+
+
+def command(result: TuningResult) -> str:
+    """Return the command that trains with the best settings."""
+    return quoted(["perilune", "train", result.environment, "--config", str(result.settings_file)])
 
 
 def describe(result: TuningResult) -> str:
     """Return the result of a search as text: the best trials, the winner, and how much better it is."""
-    counts = {state: sum(one.state == state for one in result.trials) for state in ("complete", "pruned", "failed")}
-    words = f"{len(result.trials)} trials of {result.seeds} seeds: {counts['complete']} complete"
-    words += f", {counts['pruned']} stopped early" if counts["pruned"] else ""
-    words += f", {counts['failed']} failed" if counts["failed"] else ""
-    parts = [f"{result.environment}, {result.objective}: {words}", table(result), _winner(result), gain(result)]
+    parts = [
+        f"{result.environment}, {result.objective}: {counts(result)}",
+        table(result),
+        _winner(result),
+        gain(result),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -33,18 +130,11 @@ def value(result: TuningResult, number: float | None) -> str:
     return f"{number:.1f}"
 
 
-def ranked(result: TuningResult) -> list[TrialSummary]:
-    """Return the complete trials, the best first."""
-    sign = -1 if work.maximizes(result.objective) else 1
-    complete = [one for one in result.trials if one.value is not None]
-    return sorted(complete, key=lambda one: (sign * (one.value or 0.0), one.number))
-
-
 def table(result: TuningResult) -> str:
     """Return the best trials as a Markdown table."""
     rows = [
         [str(one.number), value(result, one.value), parameters(one.parameters), duration(one.seconds or 0.0)]
-        for one in ranked(result)[:MOST_TRIALS]
+        for one in result.ranked[:MOST_TRIALS]
     ]
     return markdown(["trial", result.objective, "settings", "time"], rows)
 
@@ -63,7 +153,7 @@ def _winner(result: TuningResult) -> str:
     return (
         f"Best: trial {result.best}, {result.objective} {value(result, result.best_value)}. This figure is optimistic, "
         f"because it is the best of {sum(one.value is not None for one in result.trials)}.\n"
-        f"Train with its settings: perilune train {result.environment} --config {quoted([str(result.settings_file)])}"
+        f"Train with its settings: {command(result)}"
     )
 
 
@@ -71,12 +161,9 @@ def gain(result: TuningResult) -> str:
     """Return how much better the winner is than the starting point, on seeds that the search did not use."""
     found = result.gain
     if found is None:
-        return "The winner was not compared with the starting point." if result.best else NO_GAIN
+        return NOT_COMPARED if result.best else NO_GAIN
     names = (f"trial {result.best}", "starting point")
     return f"{verdict(result, found)}\n\n{comparison_table(found.comparison, *names)}"
-
-
-NO_GAIN = "No trial was better than the starting point."
 
 
 def verdict(result: TuningResult, found: Gain) -> str:
@@ -96,5 +183,9 @@ def verdict(result: TuningResult, found: Gain) -> str:
 def to_json(result: TuningResult) -> dict[str, Any]:
     """Return the result as plain values."""
     trials: Sequence[dict[str, Any]] = [vars(one) | {"directory": str(one.directory)} for one in result.trials]
-    content = vars(result) | {"directory": str(result.directory), "trials": trials}
+    content = vars(result) | {
+        "log_parameters": sorted(result.log_parameters),
+        "directory": str(result.directory),
+        "trials": trials,
+    }
     return content | {"best_value": result.best_value, "settings": str(result.settings_file)}

@@ -9,7 +9,7 @@ from typing import Any
 from perilune._utils.statistics import Estimate
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.bench.results import Comparison
-from perilune.tuning.work import Objective
+from perilune.tuning.work import Objective, maximizes
 
 BEST_FILE = "settings.toml"
 
@@ -70,6 +70,9 @@ class TuningResult:
         train: training settings of the best trial.
         gain: comparison with the starting point. None if there was none, or if the starting point is the best trial.
         seeds: number of seeds of each trial.
+        importances: importance of each parameter, from 0 to 1, the largest first, as Optuna's PED-ANOVA evaluator
+            computes it. Empty if there are too few trials.
+        log_parameters: names of the parameters on a log scale.
     """
 
     environment: str
@@ -81,6 +84,25 @@ class TuningResult:
     train: TrainConfig
     gain: Gain | None
     seeds: int
+    importances: dict[str, float]
+    log_parameters: frozenset[str]
+
+    @property
+    def maximizes(self) -> bool:
+        """Whether a larger objective value is better."""
+        return maximizes(self.objective)
+
+    @property
+    def ranked(self) -> list[TrialSummary]:
+        """The complete trials, the best first."""
+        sign = -1 if self.maximizes else 1
+        complete = [one for one in self.trials if one.value is not None]
+        return sorted(complete, key=lambda one: (sign * (one.value or 0.0), one.number))
+
+    def _repr_html_(self) -> str:
+        from perilune.tuning.report import html  # noqa: PLC0415 -- imports this module
+
+        return html(self, page=False)
 
     @property
     def settings_file(self) -> Path:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 from optuna.trial import TrialState
 
 from perilune import envs
@@ -32,6 +34,7 @@ from perilune.tuning.study import Plan, Study, check_plan, settings_toml
 from perilune.tuning.work import Objective
 
 SPACE_FILE, JOURNAL = "space.toml", "journal.log"
+LEAST_TRIALS = 10  # complete trials for importances
 
 
 def search(
@@ -163,7 +166,21 @@ def _result(study: Study, start: Mapping[str, Any] | None, gain: Gain | None) ->
         train=settings.train,
         gain=gain,
         seeds=len(study.plan.seeds),
+        importances=_importances(study),
+        log_parameters=frozenset(
+            study.plan.space.label(name) for name, one in study.plan.space.parameters.items() if one.log
+        ),
     )
+
+
+def _importances(study: Study) -> dict[str, float]:
+    """Return the importance of each parameter, or nothing if there are too few trials."""
+    complete = [one for one in study.trials() if one.state == TrialState.COMPLETE]
+    if len(complete) < LEAST_TRIALS or len({one.value for one in complete}) < 2:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Optuna, about parameters with one value
+        return optuna.importance.get_param_importances(study.optuna)
 
 
 def split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

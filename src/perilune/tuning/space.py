@@ -508,8 +508,8 @@ def _widened(setting: str, parameter: Parameter, base: Base) -> Parameter:
         return parameter
     value = 1 - value if parameter.complement else value / (settings[parameter.times] if parameter.times else 1)
     value = _tidy(value, 12)
-    assert parameter.low is not None
-    assert parameter.high is not None
-    if value <= 0 and parameter.log:  # not on a log scale
-        parameter = msgspec.structs.replace(parameter, log=False)
-    return msgspec.structs.replace(parameter, low=min(parameter.low, value), high=max(parameter.high, value))
+    low, high = parameter.low, parameter.high
+    assert low is not None
+    assert high is not None
+    log = parameter.log and value > 0
+    return msgspec.structs.replace(parameter, low=min(low, value), high=max(high, value), log=log)
