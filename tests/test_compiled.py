@@ -24,7 +24,7 @@ from perilune._utils.extras import install_command
 from perilune.agent import munchausen
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, DivergenceError, MissingDependencyError, PeriluneWarning
-from perilune.nn import Adam, AdamW, Network, ReLU, mlp
+from perilune.nn import Adam, AdamW, Network, ReLU, huber, mlp
 from perilune.nn.backend import VARIABLE, Backend, compiled, description, installed, using
 from perilune.nn.backend import backend as chosen
 from perilune.nn.base import Activation
@@ -170,6 +170,20 @@ def test_quantile_loss_matches_numpy(
     if special is None:
         assert loss == pytest.approx(expected_loss, rel=1e-4)
     assert_similar(gradient, expected, 1e-4)
+
+
+@needs_numba
+@given(st.integers(1, 40), st.sampled_from([0.3, 1.0, 50.0]), seeds, scales, specials)
+def test_huber_loss_matches_numpy(rows: int, delta: float, seed: int, scale: float, special: float | None) -> None:
+    prediction = drawn(np.random.default_rng(seed), (rows,), scale, None)
+    target = drawn(np.random.default_rng(seed + 1), (rows,), scale, special)
+    found = {}
+    for name in installed():
+        with using(name), np.errstate(all="ignore"):
+            found[name] = huber(prediction, target, delta)
+    (loss, gradient), (expected_loss, expected) = found["numba"], found["numpy"]
+    assert loss == pytest.approx(expected_loss, rel=1e-5, nan_ok=True)
+    assert_similar(gradient, expected)
 
 
 @needs_numba

@@ -235,6 +235,20 @@ def _block(steps: Sequence[LayerStep]) -> LayerStep:
 
 
 @jit
+def huber(prediction: Array, target: Array, delta: float, d_prediction: Array) -> float:
+    """Write the gradient of the Huber loss and return the loss."""
+    kind = prediction.dtype.type
+    high, half, share, loss = kind(delta), kind(0.5), kind(1 / len(prediction)), kind(0)
+    for i in range(len(prediction)):
+        error = prediction[i] - target[i]
+        clipped = high if error > high else error
+        clipped = -high if error < -high else clipped
+        d_prediction[i] = clipped * share
+        loss += clipped * (error - half * clipped)
+    return float(loss) / len(prediction)
+
+
+@jit
 def quantile_huber(
     quantiles: Array, target: Array, tau: Array, kappa: float, scale: float, d_quantiles: Array
 ) -> float:

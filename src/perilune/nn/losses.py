@@ -8,6 +8,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.errors import ShapeError
+from perilune.nn.backend import compiled
 
 Loss = Literal["mse", "huber"]
 
@@ -39,6 +40,10 @@ def huber(prediction: Array, target: Array, delta: float = 1.0) -> tuple[float, 
 
     Huber, Robust Estimation of a Location Parameter, 1964.
     """
+    if (fast := compiled()) is not None:
+        check_pair(prediction, target, ndim=1)
+        gradient = np.empty_like(prediction)
+        return fast.huber(prediction, target, delta, gradient), gradient
     error = _error(prediction, target)
     clipped = np.minimum(np.maximum(error, -delta), delta)
     # With c = clip(e, -delta, delta), both branches are c (e - c / 2).
