@@ -11,6 +11,9 @@ TEST_TOOLS := pytest pytest-randomly pytest-xdist hypothesis httpx jsonschema ax
 LOWEST := $(addprefix tests/test_,$(addsuffix .py,network config logs envs weights plots tensorboard statistics pool \
 	watch_api watch_server video overlay report progress doctor_mcp run_directory seeding))
 
+# Published figures and agents come from NumPy alone.
+demo benchmarks pretrained: export PERILUNE_BACKEND ?= numpy
+
 .PHONY: setup demo docs test test-lowest test-long lint torture benchmarks pretrained clean
 
 setup: .venv/ready

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import re
 import shlex
 import shutil
@@ -198,6 +199,7 @@ def commands() -> dict[Path, list[list[str]]]:
         if block.language in SHELLS and not block.skipped:
             for line in block.text.replace("\\\n", " ").splitlines():
                 words = shlex.split(line.removeprefix("$ ").partition(" | ")[0], comments=True)
+                words = [*itertools.dropwhile(re.compile(r"[A-Z_]+=").match, words)]  # without environment variables
                 if words:
                     found.setdefault(block.page, []).append(words)
     return found
