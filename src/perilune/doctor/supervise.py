@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
-from time import monotonic, process_time, sleep  # not as time.sleep, because the agent may replace it
+from time import monotonic, process_time  # not as time.monotonic, because the agent may replace it
 
 PATIENCE = 10  # wall-clock limits are this many times as long as the limits of CPU time
 TICK = 0.02  # seconds between checks of the clocks
@@ -60,11 +60,13 @@ class _Watch(threading.Thread):
         self.seconds, self.call_seconds, self.under_way, self.stuck = seconds, call_seconds, under_way, stuck
         self.late: TooLong | None = None
         self.finished = False
+        self.lock = threading.Lock()  # released when the work ends
+        self.lock.acquire()
 
     def run(self) -> None:
         whole = Call("")
         while not self.finished and self.late is None:
-            sleep(TICK)
+            self.lock.acquire(timeout=TICK)
             call = self.under_way()
             if call is not None and (limit := call.exceeded(self.call_seconds)):
                 self.late = TooLong(call.name, limit)
@@ -73,7 +75,7 @@ class _Watch(threading.Thread):
         end = monotonic() + STUBBORN
         while not self.finished and self.late is not None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.worker), ctypes.py_object(Interrupted))
-            sleep(TICK)
+            self.lock.acquire(timeout=TICK)
             if monotonic() > end:
                 self.stuck(self.late)
                 end += STUBBORN
@@ -83,6 +85,8 @@ class _Watch(threading.Thread):
         while True:
             try:
                 self.finished = True
+                if self.lock.locked():
+                    self.lock.release()
                 self.join()
                 for _ in range(100):  # an interrupt that is still pending arrives here
                     pass
