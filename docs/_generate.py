@@ -29,14 +29,8 @@ FINDINGS = """# Findings of the doctor
 This page lists every fault that [the doctor](../../explanation/doctor.md) reports, by component. An error is always a
 fault. A warning is often a fault, but can be intentional. A report lists root causes first, each followed by the
 findings that it causes. `perilune doctor --explain FINDING` prints the page of a finding.
-
-```{toctree}
-:hidden:
-:glob:
-
-*
-```
 """
+ORPHAN = "---\norphan: true\n---\n\n"  # not in the navigation: Sphinx writes the whole navigation to every page
 JSON_REPORT = """# JSON report of the doctor
 
 `perilune doctor FILE:FACTORY --json` prints the report as one JSON object, and `Report.as_json()` returns it. The
@@ -158,7 +152,7 @@ def findings() -> dict[str, str]:
                 rows.append((f"[`{name}`]({name}.md)", entry.severity, entry.title))
                 head = f"{anchor} / `{name}` ({entry.severity})"
                 text = catalogue.page(name).replace("\n\n", f"\n\n{head}\n\n", 1)
-                pages[f"reference/findings/{name}.md"] = GENERATED + text
+                pages[f"reference/findings/{name}.md"] = ORPHAN + GENERATED + text
         index += [f"#{catalogue.page(component).strip()}\n", _table(("finding", "severity", "fault"), *rows)]
     return pages | {"reference/findings/index.md": "\n".join(index)}
 
