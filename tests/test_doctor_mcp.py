@@ -8,17 +8,19 @@ import sys
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from jsonschema import Draft202012Validator
-from mcp import Client, StdioServerParameters
 
 import perilune
 from perilune import cli
 from perilune._utils.extras import install_command
 from perilune.doctor import catalogue
 from perilune.doctor.checks import CHECKS
+
+if TYPE_CHECKING:
+    from mcp import Client
 
 T = TypeVar("T")
 ROOT = Path(perilune.__file__).parents[2]
@@ -27,6 +29,8 @@ SCHEMA = json.loads((resources.files("perilune.doctor") / "report.schema.json").
 
 def talk(conversation: Callable[[Client], Awaitable[T]], cwd: Path) -> T:
     """Run ``perilune doctor --mcp`` in ``cwd``, and return the result of a conversation with it."""
+    from mcp import Client, StdioServerParameters  # noqa: PLC0415 -- heavy, and only one test process needs it
+
     server = StdioServerParameters(
         command=sys.executable,
         args=["-m", "perilune", "doctor", "--mcp"],

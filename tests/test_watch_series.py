@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from fixtures_runs import episode, evaluated
 from perilune._utils.arrays import Array
@@ -130,6 +129,8 @@ def test_band_covers_the_range_in_which_all_seeds_have_data() -> None:
 
 @given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=2), min_size=2, max_size=13))
 def test_band_is_interquartile_mean_minimum_and_maximum(ends: list[list[float]]) -> None:
+    from scipy import stats  # noqa: PLC0415 -- heavy, and only one test process needs it
+
     found = band([seed([0, 1], end) for end in ends])
     for place in (0, -1):
         values = [end[place] for end in ends]
