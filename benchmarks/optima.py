@@ -48,6 +48,28 @@ class Model:
                 break
         return float(self.start @ value)
 
+    def n_step_values(self, n_step: int, epsilon: float, gamma: float = 0.99) -> Array:
+        """Return the Q-values to which uncorrected n-step returns converge, [S, A].
+
+        After the first action, each return contains ``n_step`` - 1 rewards of the epsilon-greedy policy, and then the
+        value of the best action. With ``n_step`` = 1, the result is Q of the optimal policy.
+
+        Args:
+            n_step: number of rewards in a return.
+            epsilon: share of random actions in the replay buffer.
+            gamma: discount factor.
+        """
+        values = np.zeros(self.reward.shape)
+        for _ in range(2_000):
+            policy = epsilon * self.uniform() + (1 - epsilon) * self.greedy(values.argmax(axis=1).tolist())
+            following = values.max(axis=1)
+            for _ in range(n_step - 1):
+                following = (policy * (self.reward + gamma * self.next_state @ following)).sum(axis=1)
+            before, values = values, self.reward + gamma * self.next_state @ following
+            if np.abs(values - before).max() < 1e-9:
+                break
+        return values
+
     def greedy(self, actions: Sequence[int]) -> Array:
         """Return the policy that takes one action in each state, [S, A]."""
         found: Array = np.eye(self.reward.shape[1])[list(actions)]

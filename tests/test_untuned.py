@@ -59,6 +59,25 @@ def test_best_return_of_cliff_walking_is_the_path_along_the_edge() -> None:
     assert found.expected_return(found.greedy([up] * 48)) == -10_000  # never ends
 
 
+def test_n_step_values_of_a_chain_worked_by_hand() -> None:
+    # The first action leads to the second state. There, action 0 pays 1 and action 1 pays -3, and both end the episode.
+    next_state = np.zeros((2, 2, 2))
+    next_state[0, :, 1] = 1
+    chain = optima.Model([0, 1], np.array([1.0, 0.0]), next_state, np.array([[0.0, 0.0], [1.0, -3.0]]), horizon=5)
+    assert chain.n_step_values(1, epsilon=0.5, gamma=1) == pytest.approx(np.array([[1, 1], [1, -3]]))
+    # Action 1 has the share 0.25: 0.75 * 1 - 0.25 * 3 = 0.
+    assert chain.n_step_values(2, epsilon=0.5, gamma=1) == pytest.approx(np.array([[0, 0], [1, -3]]))
+
+
+def test_uncorrected_3_step_returns_avoid_the_edge_of_the_cliff() -> None:
+    cliff = optima.of_table(gym.make("CliffWalking-v1"), 100)
+
+    def best(n_step: int, epsilon: float) -> float:
+        return cliff.expected_return(cliff.greedy(cliff.n_step_values(n_step, epsilon).argmax(axis=1).tolist()))
+
+    assert [best(1, 0.3), best(3, 0.01), best(3, 0.1), best(3, 0.3)] == [-13, -13, -15, -17]
+
+
 @pytest.mark.parametrize(
     ("name", "limit", "best"), [("FrozenLake-v1", 100, 0.74), ("FrozenLake8x8-v1", 200, 0.91), ("Taxi-v4", 200, 7.93)]
 )
