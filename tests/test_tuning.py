@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -193,6 +194,65 @@ def test_search_resumes_after_sigkill_without_a_lost_or_repeated_trial(finished:
     assert [(one.number, one.state, one.params, one.value) for one in trials(out)] == [
         (one.number, one.state, one.params, one.value) for one in trials(finished)
     ]
+
+
+@pytest.mark.long
+def test_search_survives_kills_of_several_processes(finished: Path, tmp_path: Path) -> None:
+    """Four processes share a search, and each is killed at random moments and started again."""
+    out, generator = tmp_path / finished.name, np.random.default_rng(0)
+    options = ["--trials", "12", "--comparison-seeds", "0"]
+    command = [sys.executable, "-m", "perilune", "tune", "CartPole-v1", "--out", str(out), *SEARCH, *OPTIONS, *options]
+
+    def started() -> subprocess.Popen[bytes]:
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        return subprocess.Popen([*command, "--quiet"], env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
+
+    processes = [started() for _ in range(4)]
+    for _ in range(25):
+        time.sleep(float(generator.uniform(0.5, 4.0)))
+        place = int(generator.integers(4))
+        processes[place].kill()
+        processes[place].wait()
+        processes[place] = started()
+    assert [process.wait() for process in processes] == [0] * 4
+    found = trials(out)
+    assert [one.number for one in found] == list(range(12))
+    assert {one.state for one in found} == {TrialState.COMPLETE}
+    assert len({json.dumps(one.params, sort_keys=True) for one in found}) == 12
+    for one in found[:3]:
+        expected = trials(finished)[one.number]
+        assert (one.params, one.value) == (expected.params, expected.value)
+
+
+@pytest.mark.long
+def test_interrupted_search_reports_how_to_resume(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "perilune", "tune", "CartPole-v1", "--out", str(out), *SEARCH, *OPTIONS]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(  # noqa: S603
+        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not list(out.glob("trial-0/seed-*/config.json")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == "perilune: interrupted. All results so far are kept. Run the same command to resume."
+
+
+@pytest.mark.long
+def test_study_can_be_in_a_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake = Fake(near_one_hundredth)
+    monkeypatch.setattr(study, "Workers", fake)
+    storage = f"sqlite:///{tmp_path / 'studies.db'}"
+    for count in (2, 4):
+        options = RATES | {"trials": count, "storage": storage, "comparison_seeds": 0}
+        result = tune("CartPole-v1", out=tmp_path / "s", quiet=True, **options)
+        assert [one.state for one in result.trials] == ["complete"] * count
+    assert len(fake.jobs) == 8
+    assert not (tmp_path / "s" / "journal.log").exists()
 
 
 # Scheduling, with made-up training

@@ -66,7 +66,7 @@ class Journal(JournalFileBackend):
 
     def __init__(self, path: Path) -> None:
         files.check_regular(path)
-        self._path, self._guard = path, _Lock(path)
+        self._path, self._guard, self._flushing = path, _Lock(path), True
         with files.reported("written", path):
             path.parent.mkdir(parents=True, exist_ok=True)
             super().__init__(str(path), lock_obj=self._guard)
@@ -92,6 +92,18 @@ class Journal(JournalFileBackend):
             with files.open_log(self._path) as file:
                 file.write(content)
                 file.flush()
+                if self._flushing:
+                    os.fsync(file.fileno())
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Flush the records of the block to disk once, at its end. A killed process loses none of them."""
+        self._flushing = False
+        try:
+            yield
+        finally:
+            self._flushing = True
+            with files.open_log(self._path) as file:
                 os.fsync(file.fileno())
 
     def _cut(self) -> None:
@@ -134,8 +146,11 @@ def _check(path: Path) -> None:
                 )
 
 
-def open_storage(where: Path | str) -> optuna.storages.BaseStorage:
+def open_storage(where: Path | str) -> tuple[optuna.storages.BaseStorage, Journal | None]:
     """Open a journal file, or the storage at a URL, such as "postgresql://host/name" or "sqlite:///file".
+
+    Returns:
+        The storage, and its journal if it is one.
 
     Raises:
         ConfigError: the URL is invalid, or its storage cannot be opened.
@@ -143,9 +158,10 @@ def open_storage(where: Path | str) -> optuna.storages.BaseStorage:
         RunDirectoryError: the journal cannot be read or written.
     """
     if isinstance(where, Path) or "://" not in where:
-        return optuna.storages.JournalStorage(Journal(Path(where)))
+        journal = Journal(Path(where))
+        return optuna.storages.JournalStorage(journal), journal
     try:
-        return optuna.storages.RDBStorage(where)
+        return optuna.storages.RDBStorage(where), None
     except Exception as error:  # of SQLAlchemy or a database driver
         reason = " ".join(str(error).split())[:300]
         expected = f"a file, or the URL of a database that can be opened ({reason})"

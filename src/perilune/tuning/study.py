@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -133,7 +133,8 @@ class Study:
         self._active: list[Active] = []
         self._retries: dict[Trial, int] = {}
         with self._locked():
-            opened, pruner = open_storage(storage), samplers.pruner(plan.pruner, plan.base.train.steps)
+            opened, self._journal = open_storage(storage)
+            pruner = samplers.pruner(plan.pruner, plan.base.train.steps)
             if self.name in optuna.get_all_study_names(opened):
                 self.optuna = optuna.load_study(study_name=self.name, storage=opened, pruner=pruner)
             else:
@@ -290,7 +291,8 @@ class Study:
         number, directory = trial.number, self.directory(trial.number)
         try:
             self.optuna.sampler = samplers.sampler(self.plan.sampler, self.plan.seed, number)
-            settings = self.plan.space.sample(trial, self.plan.base)
+            with nullcontext() if self._journal is None else self._journal.together():
+                settings = self.plan.space.sample(trial, self.plan.base)
             files.update(directory / "settings.toml", settings_toml(self.plan, settings).encode())
             if not (directory / learning.MARK).exists():
                 files.write(directory / learning.MARK)
