@@ -36,7 +36,8 @@ nitpick_ignore_regex = [
     # Types of other libraries. The site is built without a network, so their inventories are not available.
     (r"py:class", r"Array|DTypeLike|Path"),
     # Names without an entry in the reference pages.
-    (r"py:class", r"(.*\.)?(AgentSettings|Comparison|Env|Estimate|Located|Panel|Record|Scale|TrainSettings|TrainingSummary)"),
+    (r"py:class", r"(.*\.)?(AgentSettings|Comparison|Env|Estimate|Located|Panel|Record|Scale)"),
+    (r"py:class", r"(.*\.)?(TrainSettings|TrainingSummary)"),
     (
         r"py:.*",
         r"(np|numpy|gymnasium|gym|collections|hashlib|pathlib|typing|argparse|msgspec|av|rich|starlette|matplotlib)(\..*)?",
