@@ -208,7 +208,8 @@ def _likeliest(namespace: dict[str, Any]) -> Callable[[], object]:
     ]
     raise ExaminationError(
         "the program defines classes or functions but does not run them: add a function main() that makes the "
-        "environment and trains the agent" + "".join(f". {one}" for one in found[:3])
+        "environment and trains the agent, or name a function that returns an adapter of the agent (FILE.py:make)"
+        + "".join(f". {one}" for one in found[:3])
     )
 
 
