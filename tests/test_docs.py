@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import itertools
 import re
 import shlex
@@ -241,7 +242,8 @@ def test_commands_of_a_page_run_with_small_budgets(page: Path, runs: Path, monke
         if program == "make":
             assert words[0] in targets, where
         elif program == "python":
-            assert words[0] == "-c" or Path(words[0]).exists(), where
+            exists = importlib.util.find_spec(words[1]) if words[0] == "-m" else Path(words[0]).exists()
+            assert words[0] == "-c" or exists, where
         elif program != "perilune":
             assert program in OTHER_PROGRAMS, f"{where}: not executed. Say why in a comment, or add the program."
         elif {words[0], " ".join(words[:2]), page.name} & ONLY_PARSED.keys() or (page, program, *words) in REPEATED:

@@ -95,8 +95,7 @@ def test_speed_command_prints_what_it_measures(
     monkeypatch.setattr(terminal, "PLAIN_SECONDS", 0.0)
     main(["bench", "speed", "--json"])
     output = capfd.readouterr()
-    shares = [f"perilune: measuring {done / (len(measured) + 1):5.0%}" for done in range(1, len(measured) + 1)]
-    assert output.err.splitlines() == shares
+    assert output.err.splitlines() == ["perilune: measuring   33%", "perilune: measuring   67%"]
     printed = json.loads(output.out)["results"]
     assert set(printed[0]) == {"update", "backend", "floor_us", "update_us", "ratio"}
     assert len(printed) == len(measured) + INSTALLED

@@ -145,6 +145,8 @@ def test_trial_can_be_repeated_exactly_from_its_settings_file(finished: Path, tm
 
 
 def test_finished_search_is_not_run_again(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(copied, "--quiet")  # the report names the directory, which has just been copied
+    capfd.readouterr()
     before = modified(copied)
     run(copied, "--json")
     assert modified(copied) == before

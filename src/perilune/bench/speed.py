@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,12 +50,6 @@ class UpdateSpeed:
             f"update, {self.update}, {self.backend}: {self.update_us:.0f} us, its matrix products {self.floor_us:.0f} "
             f"us, ratio {self.ratio:.2f}"
         )
-
-
-def update_speeds() -> Iterator[UpdateSpeed]:
-    """Measure each update with each backend."""
-    for name, config in UPDATES.items():
-        yield from update_speed(name, config)
 
 
 def update_speed(name: str, config: DQNConfig, pairs: int = 15, calls: int = 100) -> list[UpdateSpeed]:

@@ -14,7 +14,6 @@ from perilune.bench import from_repository, learning, results, speed
 from perilune.cli.runs import show
 from perilune.cli.settings import choose
 from perilune.errors import ConfigError, MissingDependencyError, TrialError
-from perilune.nn.backend import installed
 from perilune.viz.terminal import progress_bar
 
 
@@ -23,11 +22,10 @@ def run_bench_speed(options: Namespace) -> None:
     if options.steps < 1:
         raise ConfigError("steps", options.steps, "a whole number >= 1")
     measured: list[Any] = []
-    count = len(speed.UPDATES) * len(installed()) + 1  # the last one is the training run
     with progress_bar("perilune: measuring") as tell:
-        for result in speed.update_speeds():
-            measured.append(result)
-            tell(len(measured), count)
+        for done, (name, config) in enumerate(speed.UPDATES.items(), 1):
+            measured += speed.update_speed(name, config)
+            tell(done, len(speed.UPDATES) + 1)  # the last one is the training run
         try:
             sb3 = from_repository("peers.sb3", "the comparison with Stable-Baselines3")
             sb3.check_installed()
