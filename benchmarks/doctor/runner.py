@@ -19,6 +19,7 @@ from benchmarks.doctor import mutants
 from perilune import doctor
 from perilune.bench import pool
 from perilune.errors import ConfigError
+from perilune.nn.backend import using
 
 sys.path.append(str(mutants.AGENTS))  # the modules of faults and variants
 
@@ -224,7 +225,9 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
 def do(work: Work) -> None:
     """Examine an agent and write the outcome."""
     partial = work.file.with_suffix(".partial")
-    partial.write_text(json.dumps(to_json(examine(work.trial))), encoding="utf-8")
+    with using("numpy"):  # faults of Perilune's own agent are changes to the NumPy code
+        outcome = examine(work.trial)
+    partial.write_text(json.dumps(to_json(outcome)), encoding="utf-8")
     partial.replace(work.file)
 
 
