@@ -75,9 +75,11 @@ benchmarks: setup
 		$(BIN)/perilune bench learning $${env%%=*} --preset fast --envpool --eval-every 2500 --eval-episodes 20 \
 			--stop-at-return=$${env#*=} --seeds 20 --first-seed 50 || exit 1; done
 	$(BIN)/perilune bench learning LunarLander-v3 --preset fast --envpool --eval-episodes 20 --stop-at-return 200 \
-		--seeds 20 --first-seed 50
-	$(BIN)/perilune bench learning LunarLander-v3 --preset fast --envpool --eval-episodes 20 \
-		--seeds 20 --first-seed 50 --out runs/bench/LunarLander-v3-fast-budget
+		--seeds 20 --first-seed 70
+	$(BIN)/perilune bench learning LunarLander-v3 --preset fast --eval-episodes 20 --stop-at-return 200 \
+		--seeds 20 --first-seed 70 --out runs/bench/LunarLander-v3-fast-gymnasium
+	$(BIN)/perilune bench learning LunarLander-v3 --preset fast --envpool --eval-episodes 20 --eval-every 250000 \
+		--seeds 20 --first-seed 70 --out runs/bench/LunarLander-v3-fast-budget
 	$(BIN)/python examples/ablation.py --jobs 2
 	$(BIN)/python examples/as_asked.py --jobs 2
 	$(BIN)/perilune bench speed
