@@ -12,7 +12,7 @@ import numpy as np
 from perilune._utils.console import aside
 from perilune.bench import from_repository, learning, results, speed
 from perilune.cli.runs import show
-from perilune.cli.settings import choose
+from perilune.cli.settings import choose_registered
 from perilune.errors import ConfigError, MissingDependencyError, TrialError
 from perilune.viz.terminal import progress_bar
 
@@ -42,13 +42,7 @@ def run_bench_learning(options: Namespace) -> None:
     for name, low in (("seeds", 1), ("first_seed", 0), ("jobs", 1)):
         if getattr(options, name) < low:
             raise ConfigError(name, getattr(options, name), f"a whole number >= {low}")
-    chosen = choose(options)
-    if chosen.env_kwargs:
-        raise ConfigError(
-            "env_kwargs",
-            chosen.env_kwargs,
-            "no arguments. Register an environment ID with these arguments and benchmark that ID",
-        )
+    chosen = choose_registered(options, "benchmark")
     agent, train = chosen.configs()
     named = f"{chosen.env}-{options.preset}" if getattr(options, "preset", None) else chosen.env
     result = learning.benchmark(

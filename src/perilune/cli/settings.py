@@ -163,6 +163,19 @@ def choose(options: argparse.Namespace) -> Chosen:
     return chosen
 
 
+def choose_registered(options: argparse.Namespace, verb: str) -> Chosen:
+    """Return the user's choices for worker processes, which make the environment from its ID alone.
+
+    Raises:
+        ConfigError: there are keyword arguments of the environment.
+    """
+    chosen = choose(options)
+    if chosen.env_kwargs:
+        expected = f"no arguments. Register an environment ID with these arguments and {verb} that ID"
+        raise ConfigError("env_kwargs", chosen.env_kwargs, expected)
+    return chosen
+
+
 def _read(path: Path) -> Chosen:
     """Read a settings file."""
     try:

@@ -6,8 +6,7 @@ from argparse import Namespace
 
 from perilune.bench import results
 from perilune.cli.runs import show
-from perilune.cli.settings import choose
-from perilune.errors import ConfigError
+from perilune.cli.settings import choose_registered
 from perilune.tuning import check_available
 
 
@@ -17,13 +16,7 @@ def run_tune(options: Namespace) -> None:
     from perilune.tuning import report  # noqa: PLC0415 -- needs Optuna
     from perilune.tuning.search import search  # noqa: PLC0415
 
-    chosen = choose(options)
-    if chosen.env_kwargs:
-        raise ConfigError(
-            "env_kwargs",
-            chosen.env_kwargs,
-            "no arguments. Register an environment ID with these arguments and tune that ID",
-        )
+    chosen = choose_registered(options, "tune")
     result = search(
         chosen.env,
         chosen.preset,

@@ -99,6 +99,10 @@ class Parameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         """Return whether the conditions of the parameter hold."""
         return all(settings.get(name) in _allowed(value) for name, value in self.when.items())
 
+    def sampled(self, value: float, settings: Mapping[str, Any]) -> float:
+        """Return the number from the range with which the setting has a value."""
+        return _tidy(1 - value if self.complement else value / (settings[self.times] if self.times else 1), 12)
+
 
 def _allowed(value: Any) -> list[Any]:
     """Return the values that a condition accepts."""
@@ -200,15 +204,14 @@ class Space:
             value = settings[setting]
             if parameter.choices is not None:
                 words = [_word(one) for one in parameter.choices]
-                word = _word(toml.NONE if value is None else value)
+                word = _word(value)
                 if word not in words:
                     return None
                 found[self.label(setting)] = word
                 continue
             if value is None:
                 return None
-            value = 1 - value if parameter.complement else value / (settings[parameter.times] if parameter.times else 1)
-            value = _tidy(value, 12)
+            value = parameter.sampled(value, settings)
             assert parameter.low is not None
             assert parameter.high is not None
             if not parameter.low <= value <= parameter.high:
@@ -340,13 +343,12 @@ def _tidy(value: float, digits: int = DIGITS) -> float:
 
 def _sorted(parameters: Mapping[str, Parameter]) -> Iterator[tuple[str, Parameter]]:
     """Yield the parameters so that each follows the settings that it depends on."""
-    left, known = dict(parameters), set[str]()
+    left = dict(parameters)
     while left:
         ready = [name for name, one in left.items() if not (left.keys() - {name}) & {*one.when, one.times}]
         if not ready:
             raise ConfigError("search_space", sorted(left), "conditions (when, times) that do not depend on each other")
         yield ready[0], left.pop(ready[0])
-        known.add(ready[0])
 
 
 def _check(setting: str, parameter: Parameter, parameters: Mapping[str, Parameter]) -> None:
@@ -506,8 +508,7 @@ def _widened(setting: str, parameter: Parameter, base: Base) -> Parameter:
         return msgspec.structs.replace(parameter, choices=(*parameter.choices, toml.NONE if value is None else value))
     if value is None or not parameter.active(settings):
         return parameter
-    value = 1 - value if parameter.complement else value / (settings[parameter.times] if parameter.times else 1)
-    value = _tidy(value, 12)
+    value = parameter.sampled(value, settings)
     low, high = parameter.low, parameter.high
     assert low is not None
     assert high is not None

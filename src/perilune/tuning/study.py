@@ -367,7 +367,7 @@ class Study:
         """Report the values of a trial, and end it if it is complete or bad."""
         while active in self._active:
             number = active.trial.number
-            if active.stage == len(self.plan.rungs) and not self.plan.rungs:
+            if not self.plan.rungs:
                 for step, seed in enumerate(active.seeds):
                     if seed in active.scored:
                         self._report(active, active.scored[seed], step)
