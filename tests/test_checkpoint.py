@@ -159,8 +159,8 @@ def test_only_listed_settings_are_fixed_on_resume() -> None:
     known = {field.name for cls in (DQNConfig, TrainConfig) for field in fields(cls)}
     assert sorted(known - manifest.CHANGEABLE) == [
         "activation", "atoms", "buffer_size", "dueling", "ema_decay", "gamma", "head", "hidden", "initializer",
-        "layer_norm", "learning_starts", "n_step", "noisy", "num_envs", "optimizer", "output_scale", "priority_alpha",
-        "quantiles", "td_lambda", "value_range",
+        "layer_norm", "learning_starts", "n_step", "noisy", "num_envs", "observation_scale", "optimizer",
+        "output_scale", "priority_alpha", "quantiles", "reward_scale", "td_lambda", "value_range",
     ]  # fmt: skip
 
 

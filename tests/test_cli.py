@@ -335,6 +335,7 @@ OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
     "epochs": (["3"], 3), "munchausen_temperature": (["0.1"], 0.1), "munchausen_floor": (["-2e0"], -2.0),
     "ema_decay": (["0.99"], 0.99), "ema_acts": ([], True), "priority_beta": (["0.5"], 0.5),
     "priority_beta_steps": (["900"], 900), "atoms": (["21"], 21), "quantiles": (["8"], 8), "output_scale": (["5"], 5.0),
+    "observation_scale": (["1", "0.5", "2e3"], (1.0, 0.5, 2_000.0)), "reward_scale": (["1e2"], 100.0),
 }  # fmt: skip
 HEADS: dict[str, dict[str, tuple[Sequence[str] | None, object]]] = {  # settings that exclude others
     "expected": {"head": (["expected"], "expected"), "loss": (["mse"], "mse"), "td_lambda": (["0.9"], 0.9)},

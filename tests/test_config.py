@@ -41,6 +41,24 @@ PAIRS = st.tuples(st.floats(-1e6, 0), st.floats(0.1, 1e6)) | st.none()
 NO_LAYERS = [(16, layer) for layer in ((), (8,), (8, "relu", 1), ("relu", 8), (0, "relu"), (8, "swish"), (8, None))]
 NO_LAYERS += [np.array(64), np.zeros((0,), int), np.array([[64, 32]]), np.array([0.5])]
 NO_LAYERS += [(), 64, "64", None, {64}, {64: "relu"}, 1.5, (0,), (0.5,), (True,), (None,)]
+SCALES = st.lists(st.floats(1e-30, 1e30), min_size=1, max_size=3).map(tuple)
+NO_SCALES = [
+    (),
+    0,
+    5,
+    True,
+    "none",
+    "1",
+    {1.0},
+    (0,),
+    (-1.0,),
+    (1.0, None),
+    ("1",),
+    (True,),
+    (1.0, math.inf),
+    (math.nan,),
+]
+NO_SCALES += [np.array(1.0), np.array([[1.0]]), 1.5, "AUTO"]
 NO_PAIRS = [(), (1,), (0, 1, 2), 5, "01", {0, 1}, (0, None), ("0", "1"), (False, True), (0, math.inf), (math.nan, 1)]
 
 
@@ -95,8 +113,8 @@ def in_agreement(values: dict[str, Any]) -> dict[str, Any]:
         values[high] = max(values[high], values[low])
     if values["head"] != "c51":
         values["value_range"] = None
-    elif values["value_range"] is None:
-        values["value_range"] = (-1.0, 1.0)
+    else:
+        values["value_range"], values["reward_scale"] = values["value_range"] or (-1.0, 1.0), 1.0
     if values["head"] != "expected":
         values["loss"] = "huber"
     if values["head"] != "qr":
@@ -110,7 +128,7 @@ def in_agreement(values: dict[str, Any]) -> dict[str, Any]:
 
 def settings_of(cls: Settings) -> st.SearchStrategy[dict[str, Any]]:
     """Return valid values of all fields, which may contradict one another."""
-    special = {"hidden": LAYERS, "value_range": PAIRS}
+    special = {"hidden": LAYERS, "value_range": PAIRS, "observation_scale": SCALES | st.sampled_from(["auto", None])}
     names = [field.name for field in fields(cls)]
     return st.fixed_dictionaries(
         {name: special[name] if name in special else accepted(annotation(cls, name)) for name in names}
@@ -152,6 +170,9 @@ def test_settings_survive_a_json_round_trip(agent: dict[str, Any], train: dict[s
         ({"activation": np.str_("tanh")}, "tanh"),
         ({"value_range": [-1, 2], "head": "c51"}, (-1.0, 2.0)),
         ({"value_range": np.array([-1.0, 2.0]), "head": "c51"}, (-1.0, 2.0)),
+        ({"observation_scale": [1, np.float32(0.5)]}, (1.0, 0.5)),
+        ({"observation_scale": np.array([3, 4])}, (3.0, 4.0)),
+        ({"reward_scale": np.int64(100)}, 100.0),
     ],
 )
 def test_numpy_values_and_sequences_become_builtin_types(values: dict[str, Any], plain: Any) -> None:
@@ -172,7 +193,7 @@ def test_network_layers_match_the_settings() -> None:
 
 @pytest.mark.parametrize(("cls", "name"), FIELDS)
 def test_invalid_value_is_refused_by_name(cls: Settings, name: str) -> None:
-    special = {"hidden": NO_LAYERS, "value_range": NO_PAIRS}
+    special = {"hidden": NO_LAYERS, "value_range": NO_PAIRS, "observation_scale": NO_SCALES}
     for value in special.get(name) or refused(annotation(cls, name)):
         with pytest.raises(ConfigError) as caught:
             made(cls, **{name: value})
@@ -196,6 +217,13 @@ def test_invalid_value_is_refused_by_name(cls: Settings, name: str) -> None:
         ({"max_grad_norm": 1e-46}, "max_grad_norm", "a magnitude from 1e-30 to 1e+30, for single precision"),
         ({"munchausen_temperature": 1e300}, "munchausen_temperature", "a magnitude from 1e-30 to 1e+30"),
         ({"munchausen_floor": -1e300}, "munchausen_floor", "a magnitude from 1e-30 to 1e+30"),
+        ({"reward_scale": 1e-46}, "reward_scale", "a magnitude from 1e-30 to 1e+30, for single precision"),
+        ({"observation_scale": (1, 1e31)}, "observation_scale", "a magnitude from 1e-30 to 1e+30, for single"),
+        (
+            {"value_range": (-1e9, 1e9), "reward_scale": 1e-25, "head": "c51"},
+            "value_range",
+            "a range of about reward_scale=1e-25",
+        ),
         ({"tau": 1e-46}, "tau", "a magnitude from 1e-30 to 1e+30, for single precision"),
         ({"gamma": 1 - 1e-9}, "gamma", "1, or at most 0.99999994"),
         ({"ema_decay": 1 - 1e-9}, "ema_decay", "1, or at most 0.99999994"),
@@ -387,7 +415,9 @@ MOST = {
 def smaller(values: dict[str, Any]) -> dict[str, Any]:
     """Return ``values`` with small sizes."""
     sized = {name: min(value, MOST[name]) if name in MOST and value else value for name, value in values.items()}
-    if "hidden" in values:
+    if "hidden" in values:  # settings of an agent with two observations
+        sized["observation_scale"] = values["observation_scale"] and (2.0, 1e-3)
+        sized["reward_scale"] = 5.0 if values["reward_scale"] == "auto" else values["reward_scale"]
         layers = [layer if isinstance(layer, tuple) else (layer, "relu") for layer in values["hidden"][:2]]
         sized["hidden"] = tuple((min(units, 12), activation) for units, activation in layers)
         sized["mirror"] = False  # the world has no symmetry

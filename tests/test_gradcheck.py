@@ -28,6 +28,7 @@ from perilune.nn import (
 )
 from perilune.nn.base import Activation, Layer
 from perilune.nn.gradcheck import TOLERANCE, numerical_gradient, relative_error
+from perilune.nn.layers import Scale
 
 pytestmark = pytest.mark.usefixtures("backend")
 PLAINLY_WRONG = 1e-3  # a thousand times the tolerance
@@ -38,6 +39,7 @@ LAYERS: dict[str, Callable[[int], Layer]] = {
     "ReLU": ReLU,
     "Tanh": Tanh,
     "LayerNorm": LayerNorm,
+    "Scale": lambda width: Scale(width, np.linspace(0.5, 2, width)),
 }
 
 
@@ -128,16 +130,24 @@ def test_loss_gradients_match_differences(delta: float, error: list[float], seed
 
 @settings(max_examples=30)
 @given(
-    st.booleans(), st.booleans(), st.booleans(), st.sampled_from([1.0, 0.3, 4.0]), st.integers(1, 3), st.integers(1, 4),
-    st.integers(0, 2**32 - 1),
+    st.booleans(), st.booleans(), st.booleans(), st.sampled_from([1.0, 0.3, 4.0]),
+    st.sampled_from([None, (1.0, 0.5, 2.0)]), st.integers(1, 3), st.integers(1, 4), st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_noisy_dueling_and_scaled_gradients_match_differences(
-    noisy: bool, dueling: bool, layer_norm: bool, output_scale: float, atoms: int, rows: int, seed: int
+    noisy: bool,
+    dueling: bool,
+    layer_norm: bool,
+    output_scale: float,
+    input_scale: tuple[float, ...] | None,
+    atoms: int,
+    rows: int,
+    seed: int,
 ) -> None:
     generator = np.random.default_rng(seed)
     network = mlp(
         3, [(4, "tanh"), (5, "linear")], 2,
-        atoms=atoms, layer_norm=layer_norm, dueling=dueling, noisy=noisy, output_scale=output_scale, dtype=np.float64,
+        atoms=atoms, layer_norm=layer_norm, dueling=dueling, noisy=noisy, input_scale=input_scale,
+        output_scale=output_scale, dtype=np.float64,
     )  # fmt: skip
     network.parameters[:] = generator.uniform(-1, 1, network.parameters.shape)
     network.draw_noise(np.random.default_rng(seed))

@@ -30,6 +30,7 @@ from perilune.training.checks import check
 from perilune.training.evaluation import Evaluation, evaluate
 from perilune.training.events import Event
 from perilune.training.loop import training_events
+from perilune.training.scaling import measured
 from perilune.viz import video
 from perilune.viz.overlay import Panel
 
@@ -85,6 +86,7 @@ class DQN:
         UsageError: a setting does not exist.
         ConfigError: a value is invalid.
         UnsupportedEnvironmentError: the environment does not exist, or its spaces are not supported.
+        EnvironmentFaultError: the environment raised an exception while Perilune measured its scale.
     """
 
     def __init__(
@@ -111,6 +113,8 @@ class DQN:
         base = config if config is not None else presets.preset(envs.name(self.env), self.preset).agent
         self._chosen = frozenset(settings)
         config = build(DQNConfig, settings, base)
+        self._measured = config.unmeasured
+        config = measured(config, self.env)
         if symmetry is None:
             symmetry = lookup(envs.name(self.env)).symmetry
         seed = int(seed) if isinstance(seed, np.integer) else seed
@@ -293,7 +297,8 @@ class DQN:
         """Return the training settings. If the agent is untrained, scale its schedules to the budget."""
         check_names(TrainConfig, settings)
         train = settings if config is None else vars(config) | settings
-        chosen = {} if self.preset is None else {name: getattr(self.config, name) for name in self._chosen}
+        names = () if self.preset is None else self._chosen.union(self._measured)
+        chosen = {name: getattr(self.config, name) for name in names}
         fitted, train_config = presets.resolve(envs.name(self.env), self.preset, chosen, train)
         if self.preset is not None and self.agent.env_steps == 0:
             self.agent.config = fitted
@@ -316,14 +321,13 @@ class DQN:
     def _setup_to_resume(
         self, latest: Checkpoint, config: TrainConfig | None, settings: TrainSettings, change: Sequence[str]
     ) -> Setup:
-        """Return the setup to resume a run with. Schedules that the user did not set keep the values of the run."""
+        """Return the setup to resume a run with. Settings that were measured or scaled keep the values of the run."""
         base = latest.setup.train if config is None else config
         check_names(TrainConfig, settings)
         wanted = self._setup(build(TrainConfig, settings, base))
-        if self.preset is None:
-            return wanted
-        schedules = {*presets.SCALED, "epsilon_decay_steps"} - self._chosen - set(change)
-        stored = {name: getattr(latest.setup.agent, name) for name in schedules}
+        schedules = set() if self.preset is None else {*presets.SCALED, "epsilon_decay_steps"}
+        kept = (schedules - self._chosen - set(change)).union(self._measured)
+        stored = {name: getattr(latest.setup.agent, name) for name in kept}
         return msgspec.structs.replace(wanted, agent=replace(wanted.agent, **stored))
 
     # Act
@@ -511,7 +515,8 @@ class DQN:
         """
         agent, _, made = weights.load_with_env(weights.weights_file(Path(path)), env)
         loaded = cls.__new__(cls)
-        loaded.agent, loaded.env, loaded.preset, loaded._chosen = agent, made, None, frozenset()
+        loaded.agent, loaded.env, loaded.preset = agent, made, None
+        loaded._chosen, loaded._measured = frozenset(), ()
         return loaded
 
     @_ClassMethod

@@ -354,7 +354,7 @@ class Recorder:
 
 def changes(config: DQNConfig, environment: str, preset: str | None) -> list[str]:
     """Return the settings in ``config`` that differ from those of a preset, each as ``name=value``."""
-    base = vars(presets.preset(environment, preset).agent)
+    base = presets.as_measured(presets.preset(environment, preset).agent, vars(config))
     return [f"{name}={value!r}" for name, value in vars(config).items() if value != base[name]]
 
 

@@ -23,6 +23,11 @@ SINGLE = (1e-30, 1e30)  # range of magnitudes that single precision represents s
 RESOLUTION = 1e-6  # relative resolution of single precision, with a margin
 
 
+AUTO: Literal["auto"] = "auto"
+"""The value of a setting that Perilune measures in the environment before it makes the agent."""
+MEASURED = ("observation_scale", "reward_scale")
+
+Auto = Literal["auto"]
 Hidden = tuple[int | tuple[Count, Activation], ...]
 HeadName = Literal["expected", "c51", "qr"]
 
@@ -62,12 +67,18 @@ class DQNConfig:
     """Number of quantiles of the qr head (from 1 to 10000)."""
     output_scale: Positive = 1.0
     """Factor of the network outputs (> 0). If returns are in the hundreds, 10 lets the network reach them sooner."""
+    observation_scale: tuple[Positive, ...] | Auto | None = None
+    """Numbers by which the network divides the entries of an observation (> 0), or None to use observations as they
+    are. With auto, Perilune measures the largest absolute value of each entry in 1000 random steps."""
+    reward_scale: Positive | Auto = 1.0
+    """Number by which the agent divides rewards before it learns from them (> 0). Q-values stay in units of return.
+    With auto, Perilune measures the mean absolute value of the rewards that are not 0 in 1000 random steps."""
 
     # One update
     loss: Loss = "huber"
     """Loss between Q(obs, action) and its target. The c51 and qr heads use their own loss."""
     huber_delta: Positive = 1.0
-    """TD error above which the Huber loss is linear, in units of return (> 0)."""
+    """TD error above which the Huber loss is linear, in units of return / reward_scale (> 0)."""
     optimizer: OptimizerName = "adam"
     """Optimization algorithm."""
     learning_rate: Positive = 5e-4
@@ -108,7 +119,7 @@ class DQNConfig:
     munchausen: Share = 0.0
     """Munchausen DQN: weight of the action's log-probability in the reward (from 0 to 1; 0 disables it)."""
     munchausen_temperature: Positive = 0.03
-    """Temperature of the softmax policy in Munchausen DQN, in units of return (> 0)."""
+    """Temperature of the softmax policy in Munchausen DQN, in units of return / reward_scale (> 0)."""
     munchausen_floor: Annotated[float, Meta(le=0)] = -1.0
     """Lower bound of temperature times log-probability in Munchausen DQN (<= 0)."""
     target_update_interval: Count = 1
@@ -169,6 +180,8 @@ class DQNConfig:
 
     def _check_combinations(self) -> None:
         """Raise ConfigError if settings contradict each other."""
+        if self.observation_scale == ():
+            raise ConfigError("observation_scale", (), "a number for each entry of an observation, 'auto', or None")
         if self.head == "c51" and self.value_range is None:
             raise ConfigError("value_range", None, "the lowest and highest return, as in (-500, 300), with head='c51'")
         if self.value_range is not None:
@@ -179,6 +192,9 @@ class DQNConfig:
             if not SINGLE[0] < largest < SINGLE[1] or (high - low) / (self.atoms - 1) <= largest * RESOLUTION:
                 expected = f"a lower and a higher return, far enough apart for {self.atoms} atoms in single precision"
                 raise ConfigError("value_range", self.value_range, expected)
+            scaled = largest if self.reward_scale == AUTO else largest / self.reward_scale
+            if not SINGLE[0] < scaled < SINGLE[1]:
+                raise ConfigError("value_range", self.value_range, f"a range of about reward_scale={self.reward_scale}")
         if self.head != "expected" and self.loss != "huber":
             raise ConfigError("loss", self.loss, f"'huber' with head={self.head!r}; 'mse' requires head='expected'")
         if self.optimism and self.head != "qr":
@@ -208,6 +224,11 @@ class DQNConfig:
         return self.buffer_size, self.epochs * (self.buffer_size // self.batch_size)
 
     @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """The settings that are "auto"."""
+        return tuple(name for name in MEASURED if getattr(self, name) == AUTO)
+
+    @property
     def hidden_layers(self) -> tuple[tuple[int, Activation], ...]:
         """(units, activation) of each hidden layer."""
         return tuple(layer if isinstance(layer, tuple) else (layer, self.activation) for layer in self.hidden)
@@ -217,11 +238,12 @@ def _check_single_precision(config: DQNConfig) -> None:
     """Raise ConfigError if a number becomes 0, 1 or infinity in float32, and is not."""
     for field in fields(config):
         value = getattr(config, field.name)
-        if not isinstance(value, float):
-            continue
-        if value and not SINGLE[0] <= abs(value) <= SINGLE[1]:
+        numbers = value if field.name == "observation_scale" and isinstance(value, tuple) else (value,)
+        if any(isinstance(one, float) and one and not SINGLE[0] <= abs(one) <= SINGLE[1] for one in numbers):
             expected = f"a magnitude from {SINGLE[0]:g} to {SINGLE[1]:g}, for single precision"
             raise ConfigError(field.name, value, expected)
+        if not isinstance(value, float):
+            continue
         if value < 1 and np.float32(value) == 1:
             raise ConfigError(field.name, value, "1, or at most 0.99999994, the next number in single precision")
 

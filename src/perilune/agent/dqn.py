@@ -14,7 +14,7 @@ from perilune._utils.seeding import generators
 from perilune.agent import exploration, munchausen
 from perilune.agent.config import DQNConfig
 from perilune.agent.exploration import OngoingEpisode
-from perilune.agent.factory import check_symmetry, diverged, make_head, make_networks, make_optimizer
+from perilune.agent.factory import check_symmetry, diverged, make_head, make_networks, make_optimizer, reward_scale
 from perilune.agent.heads import upper_mean
 from perilune.agent.targets import expected_value, greedy
 from perilune.errors import DivergenceError, ShapeError, UsageError
@@ -32,7 +32,7 @@ class Update(NamedTuple):
     """Results of one update. Q-values and targets are in units of return.
 
     Attributes:
-        loss: the loss.
+        loss: the loss, for rewards divided by ``reward_scale``.
         mean_q: mean of Q(obs, action) over the batch.
         mean_td_target: mean of the TD targets.
         gradient_norm: norm of the gradient before clipping.
@@ -62,9 +62,12 @@ class Agent:
         episodes: episodes so far, without those of the warm-up.
         target_syncs: updates of the target network so far.
         update_every: environment steps from one round of updates to the next.
+        reward_scale: number by which rewards are divided. The networks, their targets and the replay buffer are in
+            units of return / reward_scale. ``q_values`` and ``Update`` are in units of return.
 
     Raises:
-        ConfigError: the layers do not fit into memory, or ``mirror`` is set without a symmetry of the right size.
+        ConfigError: the layers do not fit into memory, ``observation_scale`` has another length than an observation, a
+            setting is "auto", or ``mirror`` is set without a symmetry of the right size.
 
     Mnih et al., Human-level control through deep reinforcement learning, Nature 518, 2015.
 
@@ -85,7 +88,8 @@ class Agent:
         self.symmetry = symmetry
         if config.mirror:
             check_symmetry(symmetry, observation_size, actions)
-        self.head = make_head(config)
+        self.reward_scale = reward_scale(config)
+        self.head = make_head(config, self.reward_scale)
         networks = make_networks(config, observation_size, actions, self.generators.network)
         self.online, self.target, self.average = networks
         self.optimizer = make_optimizer(config, len(self.online.parameters))
@@ -96,10 +100,8 @@ class Agent:
         self.begin_episode()
         self.update_every = config.updates_due[0]
         self._warm_up_steps = config.warm_up_steps
-        self.env_steps = 0
-        self.updates = 0
-        self.episodes = 0
-        self.target_syncs = 0
+        self.env_steps = self.updates = 0
+        self.episodes = self.target_syncs = 0
         self._allocate(0)
         self._durations = exploration.duration_thresholds(config.max_action_repeat)
 
@@ -127,7 +129,7 @@ class Agent:
         network = self.policy_network if network is None else network
         if self.config.noisy:
             network.silence()
-        return self.head.mean(self._read(network, obs)).copy()
+        return self.head.mean(self._read(network, obs)) * np.float32(self.reward_scale)
 
     def greedy_action(self, obs: Array) -> int:
         """Return argmax_a Q(obs, a). If several actions have the largest value, return the first.
@@ -242,6 +244,7 @@ class Agent:
             env: index of the environment.
         """
         self.env_steps += 1
+        reward /= self.reward_scale
         for transition in self.ongoing[env].n_step.push(obs, action, reward, next_obs, terminated, truncated):
             slot = self.replay.add(*transition)
             if self.priorities is not None:
@@ -273,7 +276,7 @@ class Agent:
         before = self.env_steps
         if self.rollout is not None:
             self.env_steps += len(obs)
-            self.rollout.add(obs, action, reward, next_obs, terminated, truncated)
+            self.rollout.add(obs, action, np.divide(reward, self.reward_scale), next_obs, terminated, truncated)
         else:
             columns = (obs, action, reward, next_obs, terminated, truncated, range(len(obs)))
             for step in zip(*columns, strict=True):
@@ -311,7 +314,8 @@ class Agent:
 
     def _learn_rollout(self, rollout: Rollout) -> Update:
         """Run the updates of all epochs on a full rollout (PQN) and return the results of the last one."""
-        rollout.finish(self.q_values(self.replay.arrays.next_obs, self.online).max(axis=1), len(self.ongoing))
+        q_values = self.q_values(self.replay.arrays.next_obs, self.online)
+        rollout.finish(q_values.max(axis=1) / np.float32(self.reward_scale), len(self.ongoing))
         for _ in range(self.config.epochs):
             for batch in rollout.batches(self.config.batch_size, self.generators.replay):
                 update = self._update(self._mirrored(batch))
@@ -325,8 +329,8 @@ class Agent:
         if self.priorities is not None and slots is not None:
             self.priorities.update(slots, td_target - q)
         norm, learning_rate = self.step()
-        size = self.config.batch_size
-        return Update(loss, float(q.sum()) / size, float(td_target.sum()) / size, norm, learning_rate)
+        size, scale = self.config.batch_size, self.reward_scale
+        return Update(loss, float(q.sum()) / size * scale, float(td_target.sum()) / size * scale, norm, learning_rate)
 
     def _sample(self) -> tuple[Batch, Array | None, Array | None]:
         """Return a batch, its rows and its weights [B]. Without priorities, rows and weights are None."""
@@ -354,7 +358,7 @@ class Agent:
 
         Returns:
             The loss (a float), and q and td_target of the actions taken, float [B] each. With a distributional
-            head, q and td_target are means.
+            head, q and td_target are means. As the rewards of the batch, they are in units of return / reward_scale.
         """
         head = self.head
         if len(batch.action) != len(self._rows):

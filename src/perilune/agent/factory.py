@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from perilune.agent.config import DQNConfig
+from perilune.agent.config import AUTO, DQNConfig
 from perilune.agent.heads import Categorical, Quantile
 from perilune.agent.targets import Head
 from perilune.errors import ConfigError, DivergenceError
@@ -27,9 +27,10 @@ def make_networks(
     """Return the online network, the target network and the moving average (or None), with the same weights.
 
     Raises:
-        ConfigError: the layers do not fit into memory.
+        ConfigError: the layers do not fit into memory, or ``observation_scale`` does not have O numbers.
     """
     compiled()  # its errors are not about the settings
+    input_scale = _input_scale(config, observation_size)
     try:
         online = mlp(
             observation_size,
@@ -39,6 +40,7 @@ def make_networks(
             layer_norm=config.layer_norm,
             dueling=config.dueling,
             noisy=config.noisy,
+            input_scale=input_scale,
             output_scale=config.output_scale,
         )
         initialize(online, config.initializer, generator)
@@ -49,6 +51,27 @@ def make_networks(
     return online, target, average
 
 
+def _input_scale(config: DQNConfig, observation_size: int) -> tuple[float, ...] | None:
+    """Return the numbers by which the network divides an observation. Raise ConfigError if there are not O of them."""
+    scale = config.observation_scale
+    if isinstance(scale, tuple) and len(scale) != observation_size:
+        raise ConfigError(
+            "observation_scale", scale, f"{observation_size} numbers, one for each entry of an observation"
+        )
+    return scale if isinstance(scale, tuple) else None
+
+
+def reward_scale(config: DQNConfig) -> float:
+    """Return ``reward_scale``. Raise ConfigError if a setting is still "auto"."""
+    for name in config.unmeasured:
+        expected = (
+            "numbers, because an agent has no environment to measure. Use DQN(env, ...), or pass the settings that "
+            "perilune.training.scaling.measured(config, env) returns"
+        )
+        raise ConfigError(name, AUTO, expected)
+    return float(np.float32(config.reward_scale))
+
+
 def least_weights(config: DQNConfig, observation_size: int, actions: int) -> int:
     """Return a lower bound on the number of weights: the number in a plain network."""
     outputs = actions * config.outputs_per_action
@@ -56,8 +79,8 @@ def least_weights(config: DQNConfig, observation_size: int, actions: int) -> int
     return sum(inputs * outputs + outputs for inputs, outputs in pairwise(widths))
 
 
-def make_head(config: DQNConfig) -> Head:
-    """Return the head that the settings select."""
+def make_head(config: DQNConfig, reward_scale: float = 1.0) -> Head:
+    """Return the head that the settings select, for rewards that are divided by ``reward_scale``."""
     match config.head:
         case "expected":
             return Head(config.loss, config.huber_delta)
@@ -65,7 +88,7 @@ def make_head(config: DQNConfig) -> Head:
             return Quantile(config.quantiles, config.huber_delta)
         case "c51":
             low, high = config.value_range or (0.0, 0.0)
-            return Categorical(config.atoms, low, high)
+            return Categorical(config.atoms, low / reward_scale, high / reward_scale)
 
 
 def make_optimizer(config: DQNConfig, size: int) -> Optimizer:

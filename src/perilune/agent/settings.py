@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any, Literal, TypedDict, TypeVar
 
 from perilune._utils.text import suggestion
-from perilune.agent.config import DQNConfig, HeadName, TrainConfig
+from perilune.agent.config import Auto, DQNConfig, HeadName, TrainConfig
 from perilune.errors import ConfigError, UsageError
 from perilune.nn.adam import Schedule
 from perilune.nn.base import Activation
@@ -30,6 +30,8 @@ class AgentSettings(TypedDict, total=False):
     value_range: tuple[float, float] | None
     quantiles: int
     output_scale: float
+    observation_scale: Sequence[float] | Auto | None
+    reward_scale: float | Auto
     loss: Loss
     huber_delta: float
     optimizer: OptimizerName

@@ -116,6 +116,7 @@ def benchmark(
     """
     statistics.check_available()
     dqn = DQN(environment, config=agent)
+    agent = dqn.config  # with measured settings
     check(dqn.agent, dqn.env, train)
     name, threshold = envs.name(dqn.env), envs.reward_threshold(dqn.env)
     # Worker processes make the environment from its full ID: the module that registers it, the name and the version.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from perilune._utils.text import suggestion
+from perilune.agent.config import AUTO
 from perilune.nn.base import Activation
 
 
@@ -132,6 +133,11 @@ def number(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is invalid: expected a number, such as 0.5 or 1e-3")
 
 
+def scale(text: str) -> float | str:
+    """Parse a number, or the word auto."""
+    return text.lower() if text.lower() == AUTO else number(text)
+
+
 def optional(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a function that converts the word none to None and any other word with ``convert``."""
     return lambda text: None if text.lower() == "none" else convert(text)
@@ -186,3 +192,10 @@ def pair(words: Sequence[str]) -> tuple[float, ...] | None:
     if len(words) != 2:
         raise argparse.ArgumentTypeError(f"{' '.join(words)!r} is invalid: expected two numbers, such as -500 300")
     return tuple(map(number, words))
+
+
+def scales(words: Sequence[str]) -> tuple[float, ...] | str | None:
+    """Parse one or more numbers, or one of the words auto and none."""
+    if [word.lower() for word in words] == [AUTO]:
+        return AUTO
+    return None if [word.lower() for word in words] == ["none"] else tuple(map(number, words))

@@ -6,7 +6,7 @@ import argparse
 import ast
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from importlib import import_module
@@ -22,7 +22,20 @@ from perilune._utils import toml
 from perilune.agent import config as config_module
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import check_names
-from perilune.cli.parser import CommandLineError, Joined, Parser, layers, named, number, optional, pair, path, whole
+from perilune.cli.parser import (
+    CommandLineError,
+    Joined,
+    Parser,
+    layers,
+    named,
+    number,
+    optional,
+    pair,
+    path,
+    scale,
+    scales,
+    whole,
+)
 from perilune.envs.known import presets
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.runs.layout import resume_command
@@ -34,11 +47,19 @@ GROUPS = {
     "video_every metrics_every checkpoint_seconds keep_checkpoints",
     "common agent settings": "hidden learning_rate gamma batch_size buffer_size learning_starts n_step "
     "epsilon_start epsilon_end epsilon_decay_steps target_update_interval tau",
-    "network": "activation layer_norm initializer noisy dueling head atoms value_range quantiles",
+    "network": "activation layer_norm initializer noisy dueling head atoms value_range quantiles output_scale "
+    "observation_scale reward_scale",
     "updates": "loss huber_delta optimizer learning_rate_schedule learning_rate_end learning_rate_decay_steps "
     "momentum weight_decay max_grad_norm train_freq gradient_steps td_lambda epochs mirror double munchausen "
     "munchausen_temperature munchausen_floor ema_decay ema_acts",
     "prioritized replay and exploration": "",
+}
+
+# Settings with several values: the function that converts their words, and the name of a value in the help.
+LISTS: dict[str, tuple[Callable[[Sequence[str]], Any], str]] = {
+    "hidden": (layers, "UNITS"),
+    "value_range": (pair, "X"),
+    "observation_scale": (scales, "X"),
 }
 
 
@@ -97,18 +118,19 @@ def _option(name: str) -> str:
 
 def _how(name: str, hint: Any) -> dict[str, Any]:
     """Return the arguments of ``add_argument`` for a setting whose type is ``hint``."""
-    if name == "hidden":
-        return {"nargs": "+", "action": Joined, "const": layers, "metavar": "UNITS"}
-    if name == "value_range":
-        return {"nargs": "+", "action": Joined, "const": pair, "metavar": "X"}
+    if name in LISTS:
+        convert, metavar = LISTS[name]
+        return {"nargs": "+", "action": Joined, "const": convert, "metavar": metavar}
+    if name == "reward_scale":
+        return {"type": scale, "metavar": "X"}
     none = NoneType in get_args(hint)
     kind = next(each for each in get_args(hint) if each is not NoneType) if none else hint
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction}
     if get_origin(kind) is Literal:
         return {"choices": get_args(kind)}
-    convert, metavar = (whole, "N") if kind is int else (number, "X")
-    return {"type": optional(convert) if none else convert, "metavar": metavar}
+    one, metavar = (whole, "N") if kind is int else (number, "X")
+    return {"type": optional(one) if none else one, "metavar": metavar}
 
 
 def field_docs(cls: Config) -> dict[str, str]:

@@ -88,7 +88,7 @@ class LayerStep:
         gradients: views of its gradients, by name.
         scratch: its working memory.
         y: its output, float [B, outputs].
-        dx: d loss / dx, float [B, inputs]. None for the first layer, which does not need it.
+        dx: d loss / dx, float [B, inputs]. None if no layer before has parameters, which would need it.
     """
 
     layer: Layer
@@ -186,7 +186,7 @@ class Parameterized:
         width = self.inputs
         parts = zip(self.layers, self._parameter_views, self.noise, self._gradient_views, strict=True)
         for layer, parameters, noise, gradients in parts:
-            dx = np.empty((rows, width), self.dtype) if steps else None
+            dx = np.empty((rows, width), self.dtype) if any(step.gradients for step in steps) else None
             y = np.empty((rows, layer.outputs), self.dtype)
             steps.append(LayerStep(layer, parameters | noise, gradients, layer.scratch(rows, self.dtype), y, dx))
             width = layer.outputs

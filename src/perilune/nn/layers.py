@@ -214,10 +214,10 @@ class Scale(Layer):
 
     Args:
         width: size of x and y.
-        factor: the factor.
+        factor: the factor, or one for each entry of x, [width] of the dtype of the network.
     """
 
-    def __init__(self, width: int, factor: float) -> None:
+    def __init__(self, width: int, factor: float | Array) -> None:
         self.outputs = width
         self.factor = factor
 
@@ -246,10 +246,11 @@ def mlp(
     layer_norm: bool = False,
     dueling: bool = False,
     noisy: bool = False,
+    input_scale: Sequence[float] | None = None,
     output_scale: float = 1.0,
     dtype: DTypeLike = np.float32,
 ) -> Network:
-    """Build a multilayer perceptron: Dense, [LayerNorm], activation, ..., Dense, [Dueling], [Scale].
+    """Build a multilayer perceptron: [Scale], Dense, [LayerNorm], activation, ..., Dense, [Dueling], [Scale].
 
     Args:
         inputs: O, the size of an observation.
@@ -259,6 +260,7 @@ def mlp(
         layer_norm: put a LayerNorm between each hidden Dense and its activation.
         dueling: add a Dueling layer at the end.
         noisy: use NoisyDense instead of Dense.
+        input_scale: numbers by which a Scale layer at the beginning divides the inputs, [O]. None adds no layer.
         output_scale: factor of the outputs. Unless it is 1, add a Scale layer at the end.
         dtype: float32 for training, float64 for gradient checks.
 
@@ -275,6 +277,8 @@ def mlp(
     """
     dense = NoisyDense if noisy else Dense
     layers: list[Layer] = []
+    if input_scale is not None:
+        layers.append(Scale(inputs, 1 / np.array(input_scale, dtype)))
     width = inputs
     for units, activation in hidden:
         layers.append(dense(width, units))

@@ -84,7 +84,7 @@ class NStep:
         if not -LARGEST_REWARD <= total <= LARGEST_REWARD:
             raise DivergenceError(
                 f"the discounted sum of {len(self.pending)} rewards is {total:g}: expected a number that is finite in "
-                "single precision. Scale or clip rewards with gymnasium.wrappers.TransformReward."
+                "single precision. Set reward_scale, or clip rewards with gymnasium.wrappers.TransformReward."
             )
         obs, action, _ = self.pending.popleft()
         return Transition(obs, action, total, 0.0 if terminated else discount, next_obs)

@@ -38,7 +38,7 @@ class Rollout:
         self,
         obs: Array,
         action: Sequence[int],
-        reward: Sequence[float],
+        reward: Sequence[float] | Array,
         next_obs: Array,
         terminated: Sequence[bool],
         truncated: Sequence[bool],

@@ -24,13 +24,14 @@ def _warning(what: str, words: str) -> HealthWarning:
 def greatest_return(config: DQNConfig, actions: int, greatest_reward: float) -> float:
     """Return an upper bound on discounted returns: the largest reward / (1 - gamma).
 
-    With Munchausen DQN, the reward includes a share of the log-probability, and values include the entropy.
+    With Munchausen DQN, the scaled reward includes a share of the log-probability, and values include the entropy.
     """
     if config.gamma == 1:
         return math.inf
     most = greatest_reward
     if config.munchausen:
-        most += config.munchausen * abs(config.munchausen_floor) + config.munchausen_temperature * math.log(actions)
+        bonus = config.munchausen * abs(config.munchausen_floor) + config.munchausen_temperature * math.log(actions)
+        most += bonus * float(config.reward_scale)
     return most / (1 - config.gamma)
 
 

@@ -79,6 +79,7 @@ def search(
             raise ConfigError(option, word, f"one of {', '.join(known)}")
     base = Base(*presets.resolve(env, preset, agent, train))
     dqn = DQN(env, config=base.agent)
+    base = Base(dqn.config, base.train)  # with measured settings
     check(dqn.agent, dqn.env, base.train)
     environment = envs.name(dqn.env)
     plan = Plan(

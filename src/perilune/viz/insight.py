@@ -12,7 +12,7 @@ import numpy as np
 from perilune._utils.arrays import Array, Arrays
 from perilune.agent.dqn import Agent
 from perilune.errors import DivergenceError, FileFormatError, RunDirectoryError
-from perilune.nn.layers import NoisyDense, Tanh
+from perilune.nn.layers import NoisyDense, Scale, Tanh
 from perilune.nn.network import Dense, ReLU
 from perilune.replay.buffer import Batch
 from perilune.runs import checkpoint, layout, snapshots
@@ -189,7 +189,8 @@ def units(agent: Agent, obs: Array) -> list[Units]:
     network.silence()
     hidden = []
     for (layer, outputs), (above, _) in pairwise(network.activations(np.ascontiguousarray(obs, np.float32))):
-        if not isinstance(above, Dense | NoisyDense):  # only the input of a dense layer is the output of a hidden layer
+        # Only the input of a dense layer is the output of a hidden layer, or the scaled observation.
+        if not isinstance(above, Dense | NoisyDense) or isinstance(layer, Scale):
             continue
         y = outputs.copy()  # the network reuses the array
         if isinstance(layer, ReLU):

@@ -209,7 +209,7 @@ def _recommended(config: dict[str, Any]) -> dict[str, object] | None:
         train = presets.preset(config["environment"]).train
     except (PeriluneError, KeyError, TypeError):
         return None
-    return {"agent": agent, "train": train}
+    return {"agent": presets.as_measured(agent, config["agent"]), "train": train}
 
 
 def _derived(config: dict[str, Any]) -> set[str]:

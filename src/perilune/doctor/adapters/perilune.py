@@ -65,7 +65,7 @@ class PeriluneAdapter:
 
     def _batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> Batch:
         discount = (self.gamma**self.n_step * ~terminated).astype(np.float32)
-        return Batch(obs, action, reward, discount, next_obs)
+        return Batch(obs, action, reward / np.float32(self.agent.reward_scale), discount, next_obs)
 
     def gradients(self, *batch: Array) -> Arrays:
         """Return the gradient of the loss for each parameter, by name.
@@ -105,7 +105,7 @@ class PeriluneAdapter:
         else:
             batch = agent.replay.take(agent.priorities.sample(n, agent.priority_beta, agent.generators.replay)[0])
         obs, action, reward, discount, next_obs = (column.copy() for column in batch)
-        return obs, action, reward, next_obs, discount == 0
+        return obs, action, reward * np.float32(agent.reward_scale), next_obs, discount == 0
 
     def run(self, env: Any, env_steps: int) -> None:
         """Train with a warm-up and an epsilon schedule that fit ``env_steps``.

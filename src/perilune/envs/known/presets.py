@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from perilune._utils.text import suggestion
-from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.config import AUTO, DQNConfig, TrainConfig
 from perilune.agent.settings import build
 from perilune.envs.known import ENVIRONMENTS, lookup
 from perilune.envs.known.record import Preset, fast_replay, tuned
@@ -28,14 +28,14 @@ RECOMMENDED, FAST = "recommended", "fast"
 """The recommended and the fast preset of the environment, or settings for any environment if it has none."""
 _GENERAL = {
     # For any environment: epsilon falls slowly. Optimism is off, because a lucky return could mislead the agent.
-    DEFAULT: tuned(100_000, epsilon_decay_steps=30_000, optimism=0.0),
+    DEFAULT: tuned(100_000, epsilon_decay_steps=30_000, optimism=0.0, observation_scale=AUTO, reward_scale=AUTO),
     # Mnih et al., Nature 518, 2015, scaled down for small environments.
     PLAIN: Preset(
         DQNConfig(layer_norm=False, double=False, n_step=1, max_grad_norm=None, tau=1, target_update_interval=500),
         TrainConfig(steps=100_000),
     ),
 }
-_GENERAL_FAST = fast_replay(100_000, epsilon_decay_steps=20_000)
+_GENERAL_FAST = fast_replay(100_000, epsilon_decay_steps=20_000, observation_scale=AUTO, reward_scale=AUTO)
 SCALED = ("learning_rate_decay_steps", "priority_beta_steps")
 
 
@@ -90,10 +90,22 @@ def nearest(environment: str, agent: Mapping[str, Any], steps: int | None) -> st
 
     def differences(name: str) -> int:
         base = preset(environment, name)
-        own = vars(for_budget(base.agent, base, steps))
+        own = as_measured(for_budget(base.agent, base, steps), agent)
         return sum(agent.get(setting) != value for setting, value in own.items())
 
     return min(RECOMMENDED, FAST, key=differences)
+
+
+def as_measured(config: DQNConfig, agent: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a preset by name, with the values of an agent where the preset has "auto".
+
+    Measured numbers therefore do not count as a difference from a preset.
+
+    Args:
+        config: the settings of the preset.
+        agent: settings of the agent.
+    """
+    return vars(config) | {name: agent[name] for name in config.unmeasured if name in agent}
 
 
 def for_budget(config: DQNConfig, base: Preset, steps: int | None, given: Collection[str] = ()) -> DQNConfig:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune.envs.known import Preset, lookup
-from perilune.envs.known.presets import available, for_budget, nearest, preset
+from perilune.envs.known.presets import as_measured, available, for_budget, nearest, preset
 from perilune.viz.report.facts import Facts, thirds
 
 MAX_ADVICE = 4  # pieces of advice in a report
@@ -143,7 +143,8 @@ def _flat(facts: Facts) -> Match | None:
     gain = returns.max() - returns[0]
     if gain > max(3 * facts.noise, 0.02 * abs(returns[0])) or last - first > 2 * facts.noise:
         return None
-    own, default = vars(facts.agent), vars(preset(facts.run.config["environment"]).agent)
+    own = vars(facts.agent)
+    default = as_measured(preset(facts.run.config["environment"]).agent, own)
     if changes := {name: value for name, value in default.items() if value != own[name]}:
         differ = ", ".join([*changes][:4]) + (" and more" if len(changes) > 4 else "")
         return Match({"first": first, "last": last, "differ": differ}, changes, "preset")

@@ -12,7 +12,7 @@ import numpy as np
 
 from perilune import envs
 from perilune.envs.known import presets
-from perilune.envs.known.presets import for_budget, preset
+from perilune.envs.known.presets import as_measured, for_budget, preset
 from perilune.errors import ConfigError, PeriluneError
 from perilune.runs import files
 from perilune.runs.logs import Run
@@ -157,8 +157,8 @@ def _settings(runs: Sequence[Run]) -> tuple[Table, list[tuple[str, str]]]:
         environment, steps = runs[0].config["environment"], columns[0].get("steps")
         name = presets.nearest(environment, columns[0], steps)
         default = preset(environment, name)
-        agent = for_budget(default.agent, default, steps)
-        columns.append(asdict(agent) | asdict(default.train) | {"seed": runs[0].config["seed"]})
+        agent = as_measured(for_budget(default.agent, default, steps), columns[0])
+        columns.append(agent | asdict(default.train) | {"seed": runs[0].config["seed"]})
         head.append("preset" if name == presets.RECOMMENDED else f"preset {name}")
     else:
         derived = (

@@ -13,7 +13,7 @@ from perilune._utils.arrays import Array
 from perilune._utils.text import quoted
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import build
-from perilune.envs.known.presets import RECOMMENDED, for_budget, nearest, preset
+from perilune.envs.known.presets import RECOMMENDED, as_measured, for_budget, nearest, preset
 from perilune.runs.logs import Run
 from perilune.training.evaluation import Evaluation
 from perilune.viz.summary import finite
@@ -138,11 +138,12 @@ class Facts:
         name = nearest(environment, vars(agent), train.steps)
         words += [] if name == RECOMMENDED else ["--preset", name]
         base = preset(environment, name)
+        base_agent = as_measured(for_budget(base.agent, base, train.steps), vars(agent))
         # A budget in episodes replaces the preset's budget of steps.
         base_train = base.train if train.episodes is None else replace(base.train, steps=None, episodes=1)
-        for config, default in ((train, base_train), (agent, for_budget(base.agent, base, train.steps))):
+        for config, default in ((train, vars(base_train)), (agent, base_agent)):
             for field in fields(config):
-                if (value := getattr(config, field.name)) != getattr(default, field.name):
+                if (value := getattr(config, field.name)) != default[field.name]:
                     words += option(field.name, value)
         return quoted(words)
 
