@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from perilune import DQN, DQNConfig, presets
+from perilune import DQN, DQNConfig, TrainConfig, presets
 from perilune.agent.dqn import Agent
 from perilune.cli.settings import choose
 from perilune.doctor.adapters.perilune import PeriluneAdapter
@@ -24,6 +24,7 @@ from perilune.runs import logs, weights
 from perilune.runs.manifest import read_config
 from perilune.training.events import Episode, Metrics
 from perilune.training.scaling import measured
+from perilune.tuning.space import Base, from_dict, of_parameters
 from perilune.viz.insight import units
 from perilune.viz.report.content import _settings
 from test_cli import parse
@@ -249,6 +250,21 @@ def test_other_factors_change_decisions_only_by_rounding() -> None:
 
 
 # Settings, files and presets
+
+
+def test_search_spaces_vary_scales_as_numbers() -> None:
+    base = Base(small(), TrainConfig(steps=1_000))
+    parameters = {
+        "reward_scale": {"low": 1, "high": 100, "log": True},
+        "observation_scale": {"choices": ["none", [2, 4]]},
+    }
+    space = from_dict(parameters)
+    space.check(base, "World-v0")
+    assert space.start(base) == {"reward_scale": 1, "observation_scale": "none"}
+    made = of_parameters(space, {"reward_scale": 10.0, "observation_scale": "[2, 4]"}, base).agent
+    assert (made.reward_scale, made.observation_scale) == (10, (2, 4))
+    with pytest.raises(ConfigError, match="numbers, because Perilune measures auto before the search"):
+        from_dict({"reward_scale": {"choices": [1, "auto"]}})
 
 
 @pytest.mark.parametrize("name", ["observation_scale", "reward_scale"])

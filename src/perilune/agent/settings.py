@@ -30,7 +30,7 @@ class AgentSettings(TypedDict, total=False):
     value_range: tuple[float, float] | None
     quantiles: int
     output_scale: float
-    observation_scale: Sequence[float] | Auto | None
+    observation_scale: tuple[float, ...] | Auto | None
     reward_scale: float | Auto
     loss: Loss
     huber_delta: float

@@ -36,15 +36,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Protocol, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import numpy as np
 
 from perilune._utils import toml
 from perilune._utils.text import suggestion
-from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.config import AUTO, MEASURED, DQNConfig, TrainConfig
 from perilune.agent.settings import build
 from perilune.errors import ConfigError, FileFormatError
 from perilune.runs import files
@@ -364,6 +364,9 @@ def _check(setting: str, parameter: Parameter, parameters: Mapping[str, Paramete
     if parameter.choices is not None:
         if len({str(_word(one)) for one in parameter.choices}) < max(1, len(parameter.choices)):
             raise ConfigError(f"search_space {setting}.choices", parameter.choices, "one or more different values")
+        if setting in MEASURED and AUTO in parameter.choices:
+            expected = "numbers, because Perilune measures auto before the search"
+            raise ConfigError(f"search_space {setting}.choices", parameter.choices, expected)
         if (parameter.low, parameter.high, parameter.log, parameter.times, parameter.complement) != (
             None, None, False, "", False,
         ):  # fmt: skip
@@ -386,11 +389,10 @@ def _expected(setting: str) -> str:
 
 @cache
 def _kind(setting: str) -> Any:
-    """Return the type of a setting without None and ranges."""
+    """Return the type of a setting without None, "auto" and ranges."""
     hints = get_type_hints(TrainConfig) | get_type_hints(DQNConfig)
     kind = hints[setting]
-    kinds = [one for one in get_args(kind) if one is not NoneType] if NoneType in get_args(kind) else [kind]
-    kind = kinds[0]
+    kind = get_args(kind)[0] if get_origin(kind) in (Union, UnionType) else kind
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 

@@ -138,7 +138,9 @@ class Facts:
         name = nearest(environment, vars(agent), train.steps)
         words += [] if name == RECOMMENDED else ["--preset", name]
         base = preset(environment, name)
-        base_agent = as_measured(for_budget(base.agent, base, train.steps), vars(agent))
+        # Only other values than the defaults can be measured numbers, which the command measures again.
+        other = {name: value for name, value in vars(agent).items() if value != getattr(DQNConfig(), name)}
+        base_agent = as_measured(for_budget(base.agent, base, train.steps), other)
         # A budget in episodes replaces the preset's budget of steps.
         base_train = base.train if train.episodes is None else replace(base.train, steps=None, episodes=1)
         for config, default in ((train, vars(base_train)), (agent, base_agent)):
