@@ -55,7 +55,8 @@ def test_diverging_values_are_reported_before_the_training_ends(tmp_path: Path) 
     dqn = DQN(
         Numbered(lengths=(30,)), **SMALL, head="expected", optimism=0.0,
         optimizer="sgd", learning_rate=0.3, max_grad_norm=None, loss="mse", tau=1.0,
-        target_update_interval=1, layer_norm=False, epsilon_decay_steps=100,
+        target_update_interval=1, layer_norm=False, epsilon_decay_steps=100, observation_scale=None,
+        reward_scale=1.0,
     )  # fmt: skip
     reported = pytest.warns(PeriluneWarning, match=r"the mean of Q is .* no return is greater than")
     with np.errstate(all="ignore"), reported, pytest.raises(DivergenceError) as caught:

@@ -20,6 +20,7 @@ from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.api import DQN
 from perilune.bench import from_repository, pool, results
 from perilune.bench.results import Result
+from perilune.envs.known import presets
 from perilune.errors import (
     ConfigError,
     FileFormatError,
@@ -297,7 +298,7 @@ def stored_score(trial: Trial) -> Score | None:
     elif config_path.exists():
         with suppress(FileFormatError):  # an interrupted run may have left a damaged file
             config = read_json(config_path)
-    if different := list(results.differences(config, settings(trial))) if config else []:
+    if different := list(results.differences(config, _requested(trial, config))) if config else []:
         listed = ", ".join(f"{name} = {found!r} there, {wanted!r} requested" for name, found, wanted in different)
         raise RunDirectoryError(
             f"{trial.directory} holds a run with other settings: {listed}. "
@@ -309,6 +310,14 @@ def stored_score(trial: Trial) -> Score | None:
         return read_score(read_json(path), path)
     except FileFormatError as error:
         raise FileFormatError(f"{error}. Remove this file to run its seed again.") from error
+
+
+def _requested(trial: Trial, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of config.json for ``trial``, with the numbers that the run measured."""
+    found = settings(trial)
+    if isinstance(trial.agent, DQNConfig) and isinstance(config.get("agent"), dict):
+        found["agent"] = results.plain(presets.as_measured(trial.agent, config["agent"]))
+    return found
 
 
 def settings(trial: Trial) -> dict[str, Any]:
