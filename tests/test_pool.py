@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from perilune.bench.pool import LONGEST, Workers, each
+from perilune.bench.pool import LONGEST, RESTARTS, Local, Workers, each
 from perilune.errors import ConfigError, MissingDependencyError
 
 
@@ -33,6 +33,9 @@ def write(path: Path) -> None:
         case "exits":
             os._exit(3)
         case "is killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "is killed once" if not (path.parent / "killed").exists():
+            (path.parent / "killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
     path.write_text(str(os.getpid()))
     if path.name == "hangs":
@@ -125,7 +128,8 @@ def test_worker_processes_stop_when_their_parent_ends(tmp_path: Path, number: si
 
 def test_reused_process_works_on_several_items_and_canceled_one_does_not_end(tmp_path: Path) -> None:
     names = ["a", "raises", "b", "hangs"]
-    with closing(Workers(write, 1, reuse=True)) as workers:
+    with closing(Local(1, reuse=True)) as engine:
+        workers = Workers(write, engine)
         workers.submit(tmp_path / name for name in names)
         ended: dict[Path, str | None] = {}
         while not (tmp_path / "hangs").exists():
@@ -146,9 +150,26 @@ def test_reused_process_works_on_several_items_and_canceled_one_does_not_end(tmp
     assert processes[0] == processes[1] != processes[2]
 
 
+def test_item_whose_process_dies_starts_again(tmp_path: Path) -> None:
+    restarted: list[tuple[str, str]] = []
+    with closing(Local(1)) as engine:
+        workers = Workers(write, engine, lambda path, reason: restarted.append((path.name, reason)))
+        workers.submit(tmp_path / name for name in ("is killed once", "exits", "a"))
+        ended: dict[Path, str | None] = {}
+        while len(workers):
+            ended |= workers.wait()
+    assert {path.name: reason for path, reason in ended.items()} == {
+        "is killed once": None,
+        "exits": "the worker process exited with status 3",
+        "a": None,
+    }
+    assert [name for name, _ in restarted] == ["is killed once"] + ["exits"] * RESTARTS
+    assert restarted[0][1].startswith("the worker process was killed by signal 9 (Killed")
+
+
 def test_program_without_a_main_guard_is_refused(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    program.write_text("from perilune.bench.pool import Workers\nWorkers(print, 1)\n")
+    program.write_text("from perilune.bench.pool import Local\nLocal(1)\n")
     found = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False)  # noqa: S603
     assert found.returncode == 1
     assert f"worker processes import {program}, which would run it again. Write its calls under" in found.stderr

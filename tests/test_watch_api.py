@@ -407,6 +407,29 @@ OUTSIDE = [
 ]
 
 
+def test_report_of_a_search_is_served_without_scripts(client: Client, root: Path, tmp_path: Path) -> None:
+    study = root / "cart"
+    shutil.copytree(root / "group" / "one", study / "trial-0" / "seed-1")
+    assert client.json("/api/runs")["searches"] == []
+    (study / "space.toml").write_text("")
+    (study / "report.html").write_text(f"<!doctype html>the report{SCRIPT}")
+    client = Client(root)
+    assert client.json("/api/runs")["searches"] == ["cart"]
+    response = client.get("/search", id="cart")
+    assert response.text.startswith("<!doctype html>the report")
+    assert response.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert "script" not in response.headers["content-security-policy"]
+    assert "There is no search" in client.error("/search", 404, id="group")
+    assert Client(study).json("/api/runs")["searches"] == ["."]
+    assert Client(study / "trial-0").json("/api/runs")["searches"] == []
+
+    (study / "report.html").rename(tmp_path / "elsewhere.html")  # a link is not followed
+    (study / "report.html").symlink_to(tmp_path / "elsewhere.html")
+    client.error("/search", 404, id="cart")
+    assert Client(root).json("/api/runs")["searches"] == []
+
+
 def test_only_listed_runs_and_videos_are_served(client: Client, root: Path) -> None:
     secret, directory = root.parent / "secret", root / "group/one/videos"
     secret.mkdir()

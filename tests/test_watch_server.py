@@ -283,7 +283,7 @@ def test_server_waits_for_a_missing_directory_and_stops_quietly_on_ctrl_c(tiny_r
             "perilune: runs does not exist yet. The page will show its runs once training creates the directory.\n"
         )
         assert errors.readline() == warning
-        assert running.get("/api/runs").json() == {"root": "runs", "message": None, "runs": []}
+        assert running.get("/api/runs").json() == {"root": "runs", "message": None, "runs": [], "searches": []}
         assert next(events) == {"versions": {}, "changed": []}
 
         def wait_for(*runs: str) -> list[str]:

@@ -64,6 +64,10 @@ class RunDirectoryError(PeriluneError, OSError):
     """A run directory cannot be read or written, already contains a run, or contains no run."""
 
 
+class RunInUseError(RunDirectoryError):
+    """Another process writes to the run directory."""
+
+
 class FileFormatError(PeriluneError, ValueError):
     """A file is damaged, has another format version, or is not of the expected kind."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import platform
 import time
 import warnings
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,9 @@ from perilune._utils import statistics
 from perilune._utils.text import duration
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.api import DQN
-from perilune.bench import from_repository, pool, results
+from perilune.bench import from_repository, results
+from perilune.bench.cluster import open_engine
+from perilune.bench.pool import Workers
 from perilune.bench.results import Result
 from perilune.envs.known import presets
 from perilune.errors import (
@@ -89,7 +92,8 @@ def benchmark(
     *,
     seeds: Iterable[int],
     out: Path,
-    jobs: int = 1,
+    jobs: int | None = None,
+    cluster: str | None = None,
     against: str | None = None,
     quiet: bool = False,
 ) -> Report:
@@ -101,7 +105,9 @@ def benchmark(
         train: training settings of each seed.
         seeds: one or more seeds.
         out: directory of the runs, scores.json, scores.csv, learning_curves.png and learning_curves.svg.
-        jobs: number of seeds to train at the same time.
+        jobs: number of seeds to train at the same time. By default 1, or the number of CPUs of the cluster.
+        cluster: address of a Ray cluster, on which the seeds are trained, or "auto" for the running one. ``out`` must
+            be a directory that all its machines share.
         against: comma-separated names of other libraries to train on the same seeds, each into ``out``/NAME. The
             libraries take turns, so that all run under the same load. Requires a clone of the repository.
         quiet: do not show progress.
@@ -116,6 +122,8 @@ def benchmark(
         TrialError: all seeds failed.
     """
     statistics.check_available()
+    if cluster is not None:
+        out = out.absolute()
     dqn = DQN(environment, config=agent)
     agent = dqn.config  # with measured settings
     check(dqn.agent, dqn.env, train)
@@ -133,7 +141,7 @@ def benchmark(
             ]
     if (out / "config.json").exists():
         raise RunDirectoryError(f"{out} is a run directory. Choose another directory for the benchmark.")
-    scores, failures = run_trials(sorted(itertools.chain(*trials.values()), key=lambda trial: trial.seed), jobs, quiet)
+    scores, failures = run_trials(_in_turn(trials.values()), jobs, cluster, quiet)
     if not any(trial in scores for trial in trials[OWN]):
         raise TrialError(failed(failures))
 
@@ -164,12 +172,22 @@ def benchmark(
     content = contents.pop(OWN)
     if contents:
         content |= {"peers": contents, "comparisons": results.plain(comparisons)}
-    written = [out / results.JSON_FILE, out / results.CSV_FILE]
+    written = [out / results.JSON_FILE, out / results.CSV_FILE, *_plot(name, curves, threshold, out)]
+    return Report(content, "\n\n".join(texts), written, failures)
+
+
+def _plot(name: str, curves: Sequence[plots.Band], threshold: float | None, out: Path) -> list[Path]:
+    """Plot learning curves and return the files. Without matplotlib, warn."""
     try:
-        written += plots.bands(name, curves, threshold).save(out, "learning_curves")
+        return plots.bands(name, curves, threshold).save(out, "learning_curves")
     except MissingDependencyError as error:
         warnings.warn(f"learning curves were not plotted: {error}", PeriluneWarning, stacklevel=2)
-    return Report(content, "\n\n".join(texts), written, failures)
+        return []
+
+
+def _in_turn(groups: Iterable[Sequence[Trial]]) -> list[Trial]:
+    """Return the trials of all learners, seed by seed."""
+    return sorted(itertools.chain(*groups), key=lambda trial: trial.seed)
 
 
 def _other_seeds(directory: Path, trials: Sequence[Trial]) -> list[str]:
@@ -189,7 +207,9 @@ def failed(failures: dict[Trial, str]) -> str:
     return "\n".join([f"{count} failed. Run the same command again to retry.", *reasons])
 
 
-def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> tuple[dict[Trial, Score], dict[Trial, str]]:
+def run_trials(
+    trials: Sequence[Trial], jobs: int | None = None, cluster: str | None = None, quiet: bool = False
+) -> tuple[dict[Trial, Score], dict[Trial, str]]:
     """Run each trial in its own process, ``jobs`` at a time, and show progress on standard error.
 
     Trials that have a score are skipped, and interrupted trials resume. If a trial fails or its process dies, the
@@ -199,22 +219,22 @@ def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> tuple
         The scores of the finished trials in the order of ``trials``, and the reasons for failed trials.
 
     Raises:
-        ConfigError: ``jobs`` < 1.
+        ConfigError: ``jobs`` < 1, or there is no such cluster.
         RunDirectoryError: the directory of a trial holds a run with other settings, or a run without a score that no
             benchmark started. No trial has run.
     """
-    if jobs < 1:
-        raise ConfigError("jobs", jobs, "a whole number >= 1")
     scores = {trial: found for trial in trials if (found := stored_score(trial)) is not None}
     failures: dict[Trial, str] = {}
     waiting = [trial for trial in trials if trial not in scores]
     _prepare(waiting)
     title = " and ".join(sorted({trial.environment for trial in trials}))
-    with board(title, quiet) as screen, closing(pool.each(_run, waiting, jobs)) as events:
+    with closing(open_engine(jobs, cluster)) as engine, board(title, quiet) as screen:
+        workers = Workers(_run, engine, lambda trial, reason: screen.say(continued(trial.title, reason)))
+        workers.submit(waiting)
         if scores:
             screen.say(f"{len(scores)} of {len(trials)} seeds already have a score")
-        for running, ended in events:
-            for trial, reason in ended.items():
+        while len(workers):
+            for trial, reason in workers.wait().items():
                 score = None if reason else stored_score(trial)
                 if score is not None:
                     scores[trial] = score
@@ -222,10 +242,17 @@ def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> tuple
                 else:
                     failures[trial] = reason or f"{SCORE_FILE} was not written"
                     screen.say(f"{trial.title} failed: {failures[trial].splitlines()[-1]}")
-            done, states = len(scores) + len(failures), [progress(trial) for trial in running]
+            if quiet:
+                continue
+            done, states = len(scores) + len(failures), [progress(trial) for trial in workers.running()]
             words = f"{done} of {len(trials)} done" + (f", {len(failures)} failed" if failures else "")
             screen.show((done + sum(state.share for state in states)) / len(trials), words, states)
     return {trial: scores[trial] for trial in trials if trial in scores}, failures
+
+
+def continued(title: str, reason: str) -> str:
+    """Return the message that a seed is trained again, because its process died."""
+    return f"{title} continues from its checkpoint: {reason}"
 
 
 def _prepare(trials: Sequence[Trial]) -> None:
@@ -245,6 +272,7 @@ def _prepare(trials: Sequence[Trial]) -> None:
 
 def _run(trial: Trial) -> None:
     """Train and score one seed."""
+    check_shared(trial)
     if isinstance(trial.agent, DQNConfig):
         dqn = DQN(trial.environment, config=trial.agent, seed=trial.seed)
         train_seed(dqn, trial)
@@ -254,6 +282,15 @@ def _run(trial: Trial) -> None:
             trial.environment, trial.train, trial.seed, trial.directory, SCORE_EPISODES
         )
     write_score(score(logs.read_run(trial.directory), final, best), trial.directory)
+
+
+def check_shared(trial: Trial) -> None:
+    """Raise RunDirectoryError if this machine lacks the directory that the benchmark has created for a trial."""
+    if not (trial.directory.parent / MARK).exists():
+        raise RunDirectoryError(
+            f"{trial.directory.parent} does not exist on {platform.node()}. On a cluster, --out must be in a directory "
+            "that all machines share, such as a network drive."
+        )
 
 
 def greedy_returns(dqn: DQN, trial: Trial) -> tuple[float, float]:

@@ -39,7 +39,7 @@ def run_bench_speed(options: Namespace) -> None:
 
 def run_bench_learning(options: Namespace) -> None:
     """Train several seeds and score each on 100 fixed episodes. Resume an interrupted benchmark."""
-    for name, low in (("seeds", 1), ("first_seed", 0), ("jobs", 1)):
+    for name, low in (("seeds", 1), ("first_seed", 0)):
         if getattr(options, name) < low:
             raise ConfigError(name, getattr(options, name), f"a whole number >= {low}")
     chosen = choose_registered(options, "benchmark")
@@ -52,6 +52,7 @@ def run_bench_learning(options: Namespace) -> None:
         seeds=range(options.first_seed, options.first_seed + options.seeds),
         out=options.out or Path("runs", "bench", named),
         jobs=options.jobs,
+        cluster=options.cluster,
         against=options.against,
         quiet=options.quiet,
     )

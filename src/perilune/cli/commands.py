@@ -50,6 +50,21 @@ ENV_KWARGS = option(
 )
 JSON = flag("--json", "Print the result as one JSON object.")
 QUIET = flag("--quiet", "Do not show progress.")
+CLUSTER = (
+    option(
+        "--jobs",
+        whole,
+        None,
+        "Seeds to train at the same time (>= 1). Default: 1, or with --cluster, the CPUs of the cluster.",
+    ),
+    option(
+        "--cluster",
+        str,
+        None,
+        "Train on a Ray cluster whose machines share the directory --out: its address, or auto for the running one.",
+        metavar="ADDRESS",
+    ),
+)
 TENSORBOARD = flag("--tensorboard", "Write TensorBoard event files into RUN/tensorboard.")
 # Options that select an agent and how it plays.
 AGENT = (
@@ -205,7 +220,7 @@ COMMANDS = {
         (
             option("--seeds", whole, 10, "Number of seeds (>= 1)."),
             option("--first-seed", whole, 0, "First seed (>= 0)."),
-            option("--jobs", whole, 1, "Seeds to train at the same time (>= 1)."),
+            *CLUSTER,
             option("--out", path, None, "Directory of runs and results. Default: runs/bench/ENV[-PRESET]."),
             option(
                 "--against",
@@ -226,7 +241,7 @@ COMMANDS = {
             option("--trials", whole, 50, "Number of trials, including those of an interrupted search (>= 1)."),
             option("--seeds-per-trial", whole, 3, "Training seeds of each trial (>= 1)."),
             option("--first-seed", whole, 0, "First training seed of each trial (>= 0)."),
-            option("--jobs", whole, 1, "Seeds to train at the same time (>= 1)."),
+            *CLUSTER,
             option(
                 "--objective",
                 str,

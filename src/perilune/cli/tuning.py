@@ -7,6 +7,7 @@ from argparse import Namespace
 from perilune.bench import results
 from perilune.cli.runs import show
 from perilune.cli.settings import choose_registered
+from perilune.runs.search import SEARCH_REPORT
 from perilune.tuning import check_available
 
 
@@ -26,6 +27,7 @@ def run_tune(options: Namespace) -> None:
         seeds_per_trial=options.seeds_per_trial,
         first_seed=options.first_seed,
         jobs=options.jobs,
+        cluster=options.cluster,
         objective=options.objective,
         search_space=options.search_space,
         sampler=options.sampler,
@@ -36,6 +38,6 @@ def run_tune(options: Namespace) -> None:
         storage=options.storage,
         quiet=options.quiet,
     )
-    written = report.write(result)
-    text = "\n".join([report.describe(result), "", *(f"  {path}" for path in written)]).rstrip()
+    written = result.directory / SEARCH_REPORT
+    text = "\n".join([report.describe(result), *(["", f"  {written}"] if written.exists() else [])])
     show(options, results.plain(report.to_json(result)), text)

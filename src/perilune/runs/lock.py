@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.errors import FileFormatError, RunDirectoryError, RunInUseError
 from perilune.runs import files
 from perilune.runs.layout import LOCK, OWNER, check_links
 
@@ -35,7 +35,7 @@ def acquire(directory: Path) -> Iterator[None]:
         lock.acquire(timeout=WAIT, poll_interval=WAIT / 10)
     except Timeout:
         process = _described(directory)
-        raise RunDirectoryError(f"{directory} is in use by {process}. Wait until it ends, or stop it.") from None
+        raise RunInUseError(f"{directory} is in use by {process}. Wait until it ends, or stop it.") from None
     except (OSError, NotImplementedError) as error:  # NotImplementedError: the file system has no locks
         reason = getattr(error, "strerror", None) or error
         raise RunDirectoryError(f"{directory} cannot be written: {reason}. Choose another directory.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from perilune.runs import files
@@ -10,6 +11,7 @@ from perilune.runs import files
 MAX_DEPTH = 8  # levels of directories below the root
 MAX_DIRECTORIES = 20_000
 MAX_RUNS = 1_000
+SEARCH_REPORT, SEARCH_SPACE = "report.html", "space.toml"  # of a search for settings
 LISTED = 8  # runs that an error lists
 
 
@@ -38,6 +40,16 @@ def find_runs(root: Path, depth: int = MAX_DEPTH) -> tuple[list[Path], str | Non
     if is_cut:
         messages.append(f"Directories more than {depth} levels deep are not searched.")
     return runs, " ".join(messages) or None
+
+
+def find_searches(runs: Iterable[Path], root: Path) -> list[Path]:
+    """Return the directories at or below ``root`` of searches for settings that have a report and some of ``runs``."""
+    directories = dict.fromkeys(run.parent.parent for run in runs if len(run.relative_to(root).parts) >= 2)
+    return [one for one in directories if all(_is_file(one / name) for name in (SEARCH_REPORT, SEARCH_SPACE))]
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not files.is_link(path)
 
 
 def choice_of(directory: Path) -> str:

@@ -28,7 +28,8 @@ def tune(
     trials: int = TRIALS,
     seeds_per_trial: int = SEEDS,
     first_seed: int = 0,
-    jobs: int = 1,
+    jobs: int | None = None,
+    cluster: str | None = None,
     objective: Literal["final-iqm", "auc", "cpu-seconds-to-solved"] = "final-iqm",
     search_space: str | Path | Mapping[str, Any] | None = None,
     sampler: Literal["tpe", "cmaes", "random"] = "tpe",
@@ -52,7 +53,9 @@ def tune(
         trials: number of trials, including those of interrupted searches.
         seeds_per_trial: number of training seeds of each trial.
         first_seed: first training seed of each trial. The comparison uses the seeds after those of the trials.
-        jobs: number of seeds to train at the same time.
+        jobs: number of seeds to train at the same time. By default 1, or the number of CPUs of the cluster.
+        cluster: address of a Ray cluster, on which the seeds are trained, or "auto" for the running one. ``out`` must
+            be a directory that all its machines share.
         objective: "final-iqm" (interquartile mean over seeds of the return of the final weights), "auc" (mean return
             during training), or "cpu-seconds-to-solved".
         search_space: the settings to vary: a TOML file or a dict of the same content. By default, a space around
@@ -72,9 +75,10 @@ def tune(
         The trials, the best settings and the comparison.
 
     Raises:
-        ConfigError: an option or setting is invalid, or the search space contains contradictions.
+        ConfigError: an option or setting is invalid, the search space contains contradictions, or there is no such
+            cluster.
         UsageError: a setting does not exist.
-        MissingDependencyError: Optuna is not installed.
+        MissingDependencyError: Optuna or Ray is not installed.
         RunDirectoryError: ``out`` cannot be written, or holds another search.
         FileFormatError: the journal or the search space is damaged.
         TrialError: trials failed, and none is complete.
@@ -92,6 +96,7 @@ def tune(
         seeds_per_trial=seeds_per_trial,
         first_seed=first_seed,
         jobs=jobs,
+        cluster=cluster,
         objective=objective,
         search_space=Path(search_space) if isinstance(search_space, str) else search_space,
         sampler=sampler,

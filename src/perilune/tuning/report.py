@@ -12,38 +12,44 @@ from perilune._utils.text import duration, quoted
 from perilune.bench.results import comparison_table, format_estimate, markdown
 from perilune.errors import MissingDependencyError, PeriluneWarning
 from perilune.runs import files
+from perilune.runs.search import SEARCH_REPORT
 from perilune.tuning import work
 from perilune.tuning.result import Gain, TuningResult
 from perilune.viz.report.templates import render
 
-REPORT_FILE = "report.html"
 MOST_TRIALS = 10  # in the table of the terminal
 STATES = {"complete": "complete", "pruned": "stopped early", "failed": "failed", "running": "running"}
 NO_GAIN = "No trial was better than the starting point."
+RUNNING = "The search is running. Reload this page to see new trials."
 NOT_COMPARED = "The winner was not compared with the starting point."
 
 
-def write(result: TuningResult) -> list[Path]:
+def write(result: TuningResult, running: bool = False) -> list[Path]:
     """Write the report of a search as an HTML file. Without the libraries for it, warn and write nothing.
+
+    Args:
+        result: the result.
+        running: whether the search has not ended.
 
     Returns:
         The written files.
     """
-    path = result.directory / REPORT_FILE
+    path = result.directory / SEARCH_REPORT
     try:
-        files.update(path, html(result).encode())
+        files.update(path, html(result, running=running).encode())
     except MissingDependencyError as error:
         warnings.warn(f"the report was not written: {error}", PeriluneWarning, stacklevel=2)
         return []
     return [path]
 
 
-def html(result: TuningResult, page: bool = True) -> str:
+def html(result: TuningResult, page: bool = True, running: bool = False) -> str:
     """Return the report of a search as HTML: the result, figures and all trials.
 
     Args:
         result: the result.
         page: return a whole page. If False, return a part of a page, for a notebook.
+        running: whether the search has not ended.
 
     Raises:
         MissingDependencyError: Jinja2 or matplotlib is not installed.
@@ -68,7 +74,7 @@ def html(result: TuningResult, page: bool = True) -> str:
         summary=counts(result),
         objective=result.objective,
         winner=_winner(result).partition("\n")[0],
-        verdict=NOT_COMPARED if found is None and result.best else NO_GAIN if found is None else verdict(result, found),
+        verdict=RUNNING if running else verdict(result, found),
         comparison=None if found is None else comparison(result, found),
         command=command(result),
         pictures={title: picture.encoded("png") for title, picture in figures.drawn(result).items()},
@@ -161,13 +167,15 @@ def gain(result: TuningResult) -> str:
     """Return how much better the winner is than the starting point, on seeds that the search did not use."""
     found = result.gain
     if found is None:
-        return NOT_COMPARED if result.best else NO_GAIN
+        return verdict(result, found)
     names = (f"trial {result.best}", "starting point")
     return f"{verdict(result, found)}\n\n{comparison_table(found.comparison, *names)}"
 
 
-def verdict(result: TuningResult, found: Gain) -> str:
+def verdict(result: TuningResult, found: Gain | None) -> str:
     """Return the margin of the winner as a sentence."""
+    if found is None:
+        return NOT_COMPARED if result.best else NO_GAIN
     seeds = len(found.winner)
     if seeds < LEAST_SEEDS:
         return f"{seeds} fresh seeds cannot show whether the winner is better. Compare at least {LEAST_SEEDS}."

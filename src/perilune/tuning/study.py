@@ -8,8 +8,8 @@ resume from their checkpoints. A lock per trial makes sure that only one process
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from perilune._utils.console import aside
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.bench import learning, results
 from perilune.bench.learning import Trial
-from perilune.bench.pool import Workers
+from perilune.bench.pool import Engine, Workers
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError, TrialError
 from perilune.runs import files, lock, logs
 from perilune.runs.layout import TRIAL
@@ -41,10 +41,8 @@ FORMAT = 1
 LOCK = ".lock"
 FAILURE = "failure.txt"
 PLAN = "perilune"  # user attribute of the study that holds its plan
-RETRIES = 2  # of a seed whose worker process was killed
 MOST_FAILURES = 3  # failed trials without a completed one, after which the study stops
 POLL = 1.0  # seconds between checks on the trials of other processes
-KILLED = ("the worker process was killed", "the worker process exited")
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ class Study:
             out.mkdir(parents=True, exist_ok=True)
         self.plan, self.out, self.name = plan, out, out.resolve().name
         self._active: list[Active] = []
-        self._retries: dict[Trial, int] = {}
+        self._finished = 0  # trials that this process has ended
         with self._locked():
             opened, self._journal = open_storage(storage)
             pruner = samplers.pruner(plan.pruner, plan.base.train.steps)
@@ -204,30 +202,36 @@ class Study:
         except ValueError:
             return None
 
-    def run(self, trials: int, jobs: int, quiet: bool = False) -> None:
+    def run(self, trials: int, engine: Engine, quiet: bool = False, ended: Callable[[], object] = lambda: None) -> None:
         """Run trials until the study has ``trials`` of them. Several processes may do so at the same time.
 
         Args:
             trials: number of trials, including those that already exist.
-            jobs: number of worker processes.
+            engine: where worker processes run.
             quiet: do not show progress.
+            ended: a function to call whenever trials have ended.
 
         Raises:
             TrialError: the first trials all failed.
         """
-        with closing(Workers(work.run, jobs, reuse=True)) as workers, self._shown(quiet) as screen:
+        with self._shown(quiet) as screen:
+            workers = self._workers(engine, screen)
             try:
                 while True:
-                    while len(workers) < jobs and (job := self._next(trials)) is not None:
+                    while len(workers) < workers.jobs and (job := self._next(trials)) is not None:
                         workers.submit([job])
                     if not len(workers):
                         if not self._others():
                             break
                         time.sleep(POLL)
+                    finished = self._finished
                     for job, reason in workers.wait().items() if len(workers) else ():
                         self._ended(job, reason, workers, screen)
-                    states = [learning.progress(job.seed) for job in workers.running()]
-                    screen.show(*self._progress(trials), states)
+                    if self._finished > finished:
+                        ended()
+                    if not quiet:
+                        states = [learning.progress(job.seed) for job in workers.running()]
+                        screen.show(*self._progress(trials), states)
             finally:
                 for active in self._active:
                     active.lock.release()
@@ -237,6 +241,9 @@ class Study:
     def _shown(self, quiet: bool) -> Iterator[Board]:
         with board(f"tuning {self.plan.name}", quiet) as screen:
             yield screen
+
+    def _workers(self, engine: Engine, screen: Board) -> Workers[Job]:
+        return Workers(work.run, engine, lambda job, reason: screen.say(learning.continued(job.title, reason)))
 
     def _next(self, trials: int) -> Job | None:
         """Return the next seed to train, or None if other processes run all remaining ones."""
@@ -331,20 +338,12 @@ class Study:
             value = logs.read_log(job.seed.directory, Evaluated)[-1].mean_return
         if value is not None:
             active.scored[job.seed] = value
-        elif reason is not None and self._again(job, reason):
-            screen.say(f"{job.title} continues from its checkpoint: {reason}")
-            return
         else:
             reason = reason or f"{TRIAL} has no value"
             self._fail(active, job, reason, screen)
         self._advance(active, screen)
         if active not in self._active:
             workers.cancel(lambda one: one.trial == active.trial.number)
-
-    def _again(self, job: Job, reason: str) -> bool:
-        """Return whether to train a seed again from its checkpoint, because its process was killed."""
-        self._retries[job.seed] = self._retries.get(job.seed, 0) + 1
-        return reason.startswith(KILLED) and self._retries[job.seed] <= RETRIES
 
     def _fail(self, active: Active, job: Job, reason: str, screen: Board) -> None:
         """End a trial whose seed failed. Settings with which training diverges count as the worst ones."""
@@ -407,6 +406,7 @@ class Study:
     def _finish(self, active: Active, state: TrialState, value: float | None = None) -> None:
         """End a trial in the storage, and release its lock."""
         self.optuna.tell(active.trial, value, state=state)
+        self._finished += 1
         self._active.remove(active)
         active.lock.release()
 
@@ -433,12 +433,12 @@ class Study:
 
     # The comparison of the winner
 
-    def compare(self, seeds: Sequence[int], jobs: int, quiet: bool = False) -> tuple[list[Trial], list[Trial]]:
+    def compare(self, seeds: Sequence[int], engine: Engine, quiet: bool = False) -> tuple[list[Trial], list[Trial]]:
         """Train the winner and the starting point with other seeds than the trials.
 
         Args:
             seeds: training seeds.
-            jobs: number of worker processes.
+            engine: where worker processes run.
             quiet: do not show progress.
 
         Returns:
@@ -465,10 +465,13 @@ class Study:
                 if not _is_scored(seed)
             ]
             failures: dict[Job, str] = {}
-            with closing(Workers(work.run, jobs, reuse=True)) as workers, self._shown(quiet) as screen:
+            with self._shown(quiet) as screen:
+                workers = self._workers(engine, screen)
                 workers.submit(jobs_left)
                 while len(workers):
                     failures |= {job: reason for job, reason in workers.wait().items() if reason is not None}
+                    if quiet:
+                        continue
                     states = [learning.progress(job.seed) for job in workers.running()]
                     total = 2 * len(seeds)
                     done = total - len(workers)

@@ -15,7 +15,7 @@ from perilune._utils.blas import one_blas_thread
 from perilune._utils.statistics import interquartile_mean
 from perilune.agent.dqn import Agent
 from perilune.api import DQN
-from perilune.bench.learning import Trial, greedy_returns, train_seed
+from perilune.bench.learning import Trial, check_shared, greedy_returns, train_seed
 from perilune.errors import FileFormatError
 from perilune.runs import files, logs, snapshots, weights
 from perilune.runs.layout import TRIAL
@@ -108,6 +108,7 @@ def return_at(directory: Path, steps: int) -> float | None:
 def run(job: Job) -> None:
     """Train one seed. At the end of its budget, write its objective value into trial.json."""
     trial, pausing = job.seed, False
+    check_shared(trial)
     agent = trial.agent
     dqn = DQN(trial.environment, config=agent, seed=trial.seed)  # type: ignore[arg-type]
     started = SeedResult(study=job.study, trial=job.trial, objective=job.objective)

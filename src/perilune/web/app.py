@@ -24,6 +24,8 @@ from starlette.staticfiles import StaticFiles
 
 from perilune._utils.text import printable
 from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.runs import files
+from perilune.runs.search import SEARCH_REPORT
 from perilune.runs.tables import Table
 from perilune.viz.shared import Band, band, style_sheet
 from perilune.web.guard import HEADERS, Guard
@@ -34,6 +36,8 @@ from perilune.web.watcher import WatchedRun, Watcher, differences, newest_per_se
 STATIC = Path(__file__).parent / "static"
 MAX_RUNS = 500  # in a query
 MAX_OUTCOMES = 6  # of a run; the page has as many colors
+MAX_REPORT = 2**26  # bytes
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 POLL_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0
 
@@ -133,6 +137,7 @@ class Api:
             Route("/", self.page),
             Route("/colors.css", self.colors),
             Route("/video", self.video),
+            Route("/search", self.search),
             Mount("/static", self._static),
         ]
 
@@ -153,7 +158,12 @@ class Api:
             for run in found
         ]
         return JsonResponse(
-            {"root": printable(str(self._watcher.root)), "message": self._watcher.message, "runs": runs}
+            {
+                "root": printable(str(self._watcher.root)),
+                "message": self._watcher.message,
+                "runs": runs,
+                "searches": sorted(self._watcher.searches),
+            }
         )
 
     def run(self, request: Request) -> Response:
@@ -202,6 +212,16 @@ class Api:
             return self._static.file_response(video.path, video.path.lstat(), request.scope)
         except OSError as error:  # the file was just removed
             raise HTTPException(404, "The run has no video of that name.") from error
+
+    def search(self, request: Request) -> Response:
+        """Return the report of a search for settings, a page without scripts that loads nothing."""
+        name = parse(request, RunQuery).id
+        self._watcher.poll()
+        directory = self._watcher.searches.get(name)
+        if directory is None:
+            raise HTTPException(404, f"There is no search {name[:200]!r}.")
+        content = files.read(directory / SEARCH_REPORT, MAX_REPORT)
+        return Response(content, media_type="text/html", headers={"Content-Security-Policy": REPORT_POLICY})
 
     def telemetry(self, request: Request) -> Response:
         """Return the time steps in a video, one for each frame."""

@@ -18,7 +18,7 @@ from perilune._utils.text import printable
 from perilune.envs.known import lookup, presets
 from perilune.errors import PeriluneError
 from perilune.runs import checkpoint, failure, files, layout, lock, logs, manifest
-from perilune.runs.search import find_runs
+from perilune.runs.search import find_runs, find_searches
 from perilune.runs.status import FAILED, INTERRUPTED, RUNNING, UNREADABLE, read_status
 from perilune.runs.tables import LogReader, Table
 from perilune.viz import shared
@@ -252,6 +252,10 @@ def newest_per_seed(runs: Sequence[WatchedRun]) -> list[tuple[tuple[WatchedRun, 
     return bands
 
 
+def _name(directory: Path, root: Path) -> str:
+    return printable(directory.relative_to(root).as_posix())
+
+
 def _stamp(path: Path) -> tuple[int, ...] | None:
     """Return numbers that change when the file or directory changes."""
     try:
@@ -269,11 +273,18 @@ def _outcomes(episodes: Table, is_whole: Array, environment: str) -> list[tuple[
 
 
 class Watcher:
-    """Find and poll the runs below ``root`` when a page requests them."""
+    """Find and poll the runs below ``root`` when a page requests them.
+
+    Attributes:
+        root: the watched directory.
+        message: what the last search for runs could not read.
+        searches: directories of searches for settings, by name.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.message: str | None = None
+        self.searches: dict[str, Path] = {}
         self._runs: dict[str, WatchedRun] = {}
         self._lock = Lock()
         self._next_poll = 0.0
@@ -292,8 +303,9 @@ class Watcher:
         directories, self.message = find_runs(self.root)
         found = {}
         for directory in directories:
-            name = printable(directory.relative_to(self.root).as_posix())
+            name = _name(directory, self.root)
             run = self._runs.get(name)
             found[name] = run if run is not None and run.directory == directory else WatchedRun(directory, name)
             found[name].poll()
         self._runs = dict(sorted(found.items()))
+        self.searches = {_name(one, self.root): one for one in find_searches(directories, self.root)}

@@ -1,14 +1,14 @@
 // The list of runs and their groups, with short names.
 
 /** The model before the list of runs has been read. */
-export const EMPTY = modelOf({ root: "", message: null, runs: [] });
+export const EMPTY = modelOf({ root: "", message: null, runs: [], searches: [] });
 
 /**
  * Index the server's list of runs. ``byId`` maps ids to runs; ``label(id)`` and ``groupLabel(group)`` return short
- * names; ``groups`` maps groups to runs; ``groupsOfSeeds(ids)`` returns the groups with more than one seed among
+ * names; ``searches`` are the names of searches for settings; ``groups`` maps groups to runs; ``groupsOfSeeds(ids)`` returns the groups with more than one seed among
  * ``ids``.
  */
-export function modelOf({ root, message, runs }) {
+export function modelOf({ root, message, runs, searches }) {
   const paths = runs.map((run) => run.id.split("/"));
   const names = new Set(paths.map((path) => path.at(-1)));
   const common = names.size === runs.length ? Infinity : commonParts(paths);
@@ -33,7 +33,7 @@ export function modelOf({ root, message, runs }) {
       found.set(run.group, [...(found.get(run.group) ?? []), run]);
     return new Set([...found.keys()].filter((group) => countSeeds(found.get(group)) > 1));
   };
-  return { root, message, runs, byId, groups, label, groupLabel, groupsOfSeeds };
+  return { root, message, runs, searches, byId, groups, label, groupLabel, groupsOfSeeds };
 }
 
 /** Return the ids of the runs to show first: the newest run, or the newest that is running, with all seeds of its group. */

@@ -39,7 +39,8 @@ export function createRuns(host) {
     { class: "scroll", id: "run-table", tabIndex: 0, role: "region", "aria-label": "Table of runs" },
     table,
   );
-  host.append(el("header", {}, el("h2", {}, fold), total, filter), scroll);
+  const searches = el("p", { class: "searches" });
+  host.append(el("header", {}, el("h2", {}, fold), total, searches, filter), scroll);
   let model = EMPTY;
 
   return function update(next) {
@@ -49,6 +50,8 @@ export function createRuns(host) {
     const { columns, hidden } = columnsOf(runs, model);
     if (filter.value !== state.filter) filter.value = state.filter;
     text(total, summary(model, runs, hidden));
+    searches.hidden = model.searches.length === 0;
+    keep(searches, model.searches, (name) => name, linkToSearch, (link, name) => text(link, searchTitle(name, model)));
     fold.setAttribute("aria-expanded", String(!state.folded));
     filter.hidden = state.folded || (model.runs.length < 2 && state.filter === "");
     scroll.hidden = state.folded || runs.length === 0;
@@ -67,6 +70,14 @@ export function createRuns(host) {
     });
     if (focused !== document.activeElement && host.contains(focused)) focused.focus(); // its row has moved
   };
+}
+
+function linkToSearch(name) {
+  return el("a", { href: `/search?${new URLSearchParams({ id: name })}`, target: "_blank", class: "search" });
+}
+
+function searchTitle(name, { root }) {
+  return `Report of the search ${shortened(name === "." ? root : name, LONGEST)}`;
 }
 
 function summary(model, runs, hidden) {
