@@ -319,7 +319,7 @@ OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
     "steps": (["9e3"], 9_000), "episodes": (["77"], 77), "max_episode_steps": (["5_00"], 500),
     "eval_every": (["None"], None), "eval_episodes": (["4"], 4), "stop_at_return": (["-12.5"], -12.5),
     "metrics_every": (["9"], 9), "video_every": (["20"], 20), "checkpoint_seconds": (["2.5"], 2.5),
-    "keep_checkpoints": (["4"], 4), "num_envs": (["3"], 3), "envpool": ([], True),
+    "keep_checkpoints": (["4"], 4), "num_envs": (["3"], 3), "workers": (["2"], 2), "envpool": ([], True),
     # of DQNConfig
     "hidden": (["32", "64", "tanh", "16"], (32, (64, "tanh"), 16)), "activation": (["tanh"], "tanh"),
     "noisy": ([], True), "dueling": ([], True), "mirror": ([], True), "layer_norm": (None, False),

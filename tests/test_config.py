@@ -423,7 +423,7 @@ def smaller(values: dict[str, Any]) -> dict[str, Any]:
         sized["hidden"] = tuple((min(units, 12), activation) for units, activation in layers)
         sized["mirror"] = False  # the world has no symmetry
         return in_agreement(sized)
-    return sized | {"steps": 80, "video_every": None, "num_envs": 1, "envpool": False}
+    return sized | {"steps": 80, "video_every": None, "num_envs": 1, "workers": 1, "envpool": False}
 
 
 @settings(max_examples=30)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import traceback
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+from contextlib import closing
 from typing import Generic, Protocol, TypeVar
 
 from perilune._utils.extras import missing
-from perilune.errors import PeriluneError, PeriluneWarning, UsageError
+from perilune._utils.processes import check_program, interrupts_blocked
+from perilune.errors import PeriluneError, PeriluneWarning
 
 TICK = 0.5  # seconds between progress reports if no item ends
 RESTARTS = 2  # of an item whose process dies
@@ -69,7 +68,7 @@ class Local:
             from pebble import ProcessPool  # noqa: PLC0415 -- an extra
         except ImportError as error:
             raise missing("worker processes need Pebble", "bench") from error
-        _check_program()
+        check_program()
         # A forked process would inherit the threads and locks of this one.
         context = multiprocessing.get_context("spawn")
         self.jobs = jobs
@@ -77,7 +76,7 @@ class Local:
 
     def schedule(self, work: Callable[[Item], object], item: Item) -> Future[str | None]:
         """Call ``work`` on an item in a process. The result is None or the reason for a failure."""
-        with _interrupts_blocked():
+        with interrupts_blocked():
             future: Future[str | None] = self._pool.schedule(attempt, (work, item))
         return future
 
@@ -195,33 +194,6 @@ def each(
         while len(workers):
             ended = workers.wait()
             yield workers.running(), ended
-
-
-def _check_program() -> None:
-    """Raise UsageError if the program would run again in each worker process, which imports it."""
-    main = sys.modules["__main__"]
-    path = getattr(main, "__file__", None)
-    if path is None or main.__spec__ is not None or not path.endswith(".py"):  # python -m, a notebook or a command
-        return
-    with suppress(OSError):
-        if b"__name__" not in Path(path).read_bytes():
-            raise UsageError(
-                f"worker processes import {path}, which would run it again. Write its calls under "
-                "if __name__ == '__main__':"
-            )
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT in the threads and processes that the block starts, including during their startup."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _prepare() -> None:

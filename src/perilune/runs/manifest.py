@@ -30,7 +30,7 @@ FORMAT = 1
 # Settings that may change when a run resumes. The others determine the shape or the meaning of the saved numbers.
 CHANGEABLE = frozenset(
     {
-        *("loss", "huber_delta", "learning_rate", "learning_rate_schedule", "learning_rate_end"),
+        *("workers", "loss", "huber_delta", "learning_rate", "learning_rate_schedule", "learning_rate_end"),
         *("learning_rate_decay_steps", "momentum", "weight_decay", "max_grad_norm", "batch_size", "train_freq"),
         *("gradient_steps", "epochs", "mirror", "double", "munchausen", "munchausen_temperature", "munchausen_floor"),
         *("target_update_interval", "tau", "ema_acts", "priority_beta", "priority_beta_steps", "epsilon_start"),

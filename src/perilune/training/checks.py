@@ -8,6 +8,7 @@ from perilune.agent.dqn import Agent
 from perilune.envs.known import lookup
 from perilune.envs.pool import check_pool
 from perilune.envs.rendering import can_draw
+from perilune.envs.workers import check_workers
 from perilune.errors import ConfigError, UnsupportedEnvironmentError
 from perilune.training.progress import TrainingProgress
 
@@ -18,8 +19,8 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
     Raises:
         ConfigError: the budget ends before the first update, or is already used up; the replay buffer does not fit
             into memory; the environment cannot render or be copied, but the settings require it; its record does not
-            match its spaces; EnvPool does not have the environment; or ``progress`` has a different number of
-            environments.
+            match its spaces; EnvPool does not have the environment, or worker processes cannot make it; or ``progress``
+            has a different number of environments.
         MissingDependencyError: the setting ``envpool`` needs EnvPool, which is not installed.
     """
     if progress is None:
@@ -42,6 +43,10 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
             config.video_every,
             f'None, because {envs.name(env)} cannot render. Pass its ID, or make it with render_mode="rgb_array"',
         )
+    if config.workers > 1:
+        if config.envpool:
+            raise ConfigError("workers", config.workers, "1 with envpool=True, which steps the environments together")
+        check_workers(env, config.workers)
     if config.envpool:
         check_pool(env)
     elif config.num_envs > 1:

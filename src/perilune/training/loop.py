@@ -12,7 +12,7 @@ from perilune import envs
 from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.envs.pool import PoolMember, send
+from perilune.envs.pool import PoolMember
 from perilune.errors import DivergenceError, EnvironmentFaultError, located
 from perilune.training import health
 from perilune.training.checks import check
@@ -28,6 +28,7 @@ from perilune.training.slots import (
     replay_episode,
     restore,
     safe_point,
+    send_actions,
     timed,
     warm_up,
 )
@@ -115,7 +116,7 @@ def _training(
                     yield from _end_episode(agent, slot, step, progress)
                     stopping, is_last = used_up, slot is ends[-1][0]
                     if is_last and (used_up or _crossed(config.eval_every, progress.last_eval_check, agent.env_steps)):
-                        evaluated = select(agent, env if config.envpool else slot.env, config, progress)
+                        evaluated = select(agent, slot.env if slots[0].env is env else env, config, progress)
                         yield evaluated
                         if evaluated.best:
                             progress.best_return, best = evaluated.mean_return, True
@@ -155,8 +156,8 @@ def _step(
         for slot, action in zip(playing, actions, strict=True):
             if slot.recorded:
                 yield slot.timestep(action)
-        if config.envpool:
-            send([slot.active for slot in playing], actions)
+        if config.envpool or config.workers > 1:
+            send_actions(playing, actions)
         for slot, action in zip(playing, actions, strict=True):
             step = _take(slot, action, config.max_episode_steps)
             if len(steps) + 1 >= steps_left and step.ended is None:

@@ -14,6 +14,7 @@ from perilune._utils.arrays import Array
 from perilune._utils.seeding import episode_seed
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
+from perilune.envs import workers
 from perilune.envs.known import lookup
 from perilune.envs.pool import members, send
 from perilune.envs.rendering import drawing, frame
@@ -30,7 +31,8 @@ class EnvSlot:
     Attributes:
         index: number of the slot. The agent has one n-step accumulator per slot.
         env: the environment.
-        renderer: the same environment with images, or None. For a member of a pool, a different environment.
+        renderer: the same environment with images, or None. For a member of a pool or of a worker process, a different
+            environment.
         active: ``env`` or ``renderer``, the one that plays the current episode.
         recorded: whether the current episode is recorded on video.
         episode: the current episode. In the warm-up, its number is 0.
@@ -104,18 +106,31 @@ class EnvSlot:
         return f"{f'step {step:,}' if step else 'reset'} of {episode}, after {env_steps:,} environment steps"
 
 
+def plays_apart(config: TrainConfig) -> bool:
+    """Return whether no slot plays the environment that the caller passed."""
+    return config.envpool or config.workers > 1
+
+
+def send_actions(slots: Sequence[EnvSlot], actions: Sequence[int]) -> None:
+    """Begin the time steps of environments that step together or in other processes."""
+    send([slot.active for slot in slots], actions)
+    workers.send([slot.active for slot in slots], actions)
+
+
 def make_slots(agent: Agent, env: envs.Env, config: TrainConfig) -> list[EnvSlot]:
-    """Return a slot for each environment. The first one has ``env`` itself, except with EnvPool."""
+    """Return a slot for each environment. The first one has ``env`` itself, except with EnvPool and with workers."""
     played: Sequence[envs.Env]
     if config.envpool:
         played = members(env, [episode_seed(agent.generators.environment) for _ in range(config.num_envs)])
+    elif config.workers > 1:
+        played = workers.members(env, config.num_envs, config.workers)
     else:
         played = [env, *(envs.again(env) for _ in range(1, config.num_envs))]
 
     def renderer(index: int) -> envs.Env | None:
         if index and not config.video_every:
             return None
-        return drawing(envs.again(env) if config.envpool else played[index])
+        return drawing(envs.again(env) if plays_apart(config) else played[index])
 
     return [EnvSlot(index, one, renderer(index)) for index, one in enumerate(played)]
 
@@ -151,7 +166,7 @@ def begin_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: Tr
         yield Started(None if slot.renderer is None else _initial_image(slot.renderer))
         if not slot.recorded:
             slot.active = slot.env
-            if config.envpool:
+            if plays_apart(config):
                 slot.begin(slot.episode)
 
 
