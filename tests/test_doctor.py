@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import os
+import random
 import re
 import runpy
 import subprocess
@@ -23,6 +24,7 @@ from perilune import doctor
 from perilune.doctor import catalogue, loading, numbered_env, report
 from perilune.doctor.checks import CHECKS
 from perilune.doctor.checks import optimizer as optimizers
+from perilune.doctor.session import KeptGenerators
 from perilune.nn import SGD, Adam, RMSProp
 
 ROOT = Path(perilune.__file__).parents[2]
@@ -84,6 +86,29 @@ def test_numbered_environment_encodes_every_state() -> None:
     assert {step.terminated for step in env.steps} == {step.truncated for step in env.steps}
     assert (numbered_env.state_numbers(np.array(seen).astype(int).astype(np.float32)) == -1).all()
     assert env.late == 0
+
+
+def test_observations_of_many_calls_are_decoded_at_once() -> None:
+    numbers = np.random.default_rng(0).integers(numbered_env.COUNT, size=(3, numbered_env.DECODED_AT_ONCE // 8))
+    decoder = numbered_env.Decoder()
+    found = [decoder(numbered_env.codes(one, 4).astype(np.float32)) for one in numbers]
+    found.append(decoder(np.full((1, 4), 0.5, np.float32)))
+    decoder.finish()
+    assert [one.tolist() for one in found] == [*numbers.tolist(), [-1]]
+
+
+def test_steps_that_draw_random_numbers_leave_the_generators_unchanged() -> None:
+    def states() -> tuple[Any, ...]:
+        kind, keys, *others = np.random.get_state()  # noqa: NPY002
+        return random.getstate(), kind, keys.tolist(), *others
+
+    kept, before = KeptGenerators(), states()
+    for step in range(3 * KeptGenerators.STEPS):
+        with kept.step():
+            if step % KeptGenerators.STEPS:
+                draw = (random.random, np.random.rand, np.random.randn)[step % 3]
+                draw()
+        assert states() == before
 
 
 # Catalogue and report

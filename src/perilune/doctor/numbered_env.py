@@ -17,6 +17,7 @@ UNIT = 2 / COUNT  # difference between neighboring codes
 LARGEST_REWARD = 1.5
 PREPARED = 100  # states whose observations and rewards are computed at once
 STORED_AT_ONCE = 500  # calls of remember that are timed together
+DECODED_AT_ONCE = 2**16  # entries of observations
 
 
 class Step(NamedTuple):
@@ -56,7 +57,7 @@ class NumberedEnv(gymnasium.Env[Array, int]):
         self,
         size: int,
         actions: int,
-        on_step: Callable[[Array], object] = lambda obs: None,
+        on_step: Callable[[Array], object] | None = None,
         observation_space: gymnasium.spaces.Box | None = None,
     ) -> None:
         self.observation_space = observation_space or gymnasium.spaces.Box(-1.0, 1.0, (size,), np.float32)
@@ -91,7 +92,8 @@ class NumberedEnv(gymnasium.Env[Array, int]):
     def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Advance to the state with the next number."""
         self.late += self._left <= 0
-        self._on_step(self.state)
+        if self._on_step is not None:
+            self._on_step(self.state)
         self._advance()
         self._left -= 1
         ended = self._left == 0
@@ -128,10 +130,9 @@ def play(agent: AgentCopy, env: NumberedEnv, steps: int) -> None:
 
     def store(steps: int) -> None:
         nonlocal obs
-        for _ in range(steps):
+        for action in env.np_random.integers(agent.session.actions, size=steps).tolist():
             if obs is None:
                 obs, _ = env.reset()
-            action = int(env.np_random.integers(agent.session.actions))
             next_obs, reward, terminated, truncated, _ = env.step(action)
             agent.agent.remember(obs, action, reward, next_obs, terminated, truncated)
             obs = None if terminated or truncated else next_obs
@@ -168,3 +169,29 @@ def state_numbers(obs: Array) -> Array:
     numbers = places * _inverse(size) % COUNT
     sound = (np.abs(obs - codes(numbers, size)) < 0.2 * UNIT).all(axis=1)
     return np.where(sound, numbers, -1)
+
+
+class Decoder:
+    """Decodes the observations of many calls at once: to decode each on its own takes longer than a time step."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Array, Array]] = []  # observations and the arrays for their numbers
+        self._entries = 0
+
+    def __call__(self, obs: Array) -> Array:
+        """Return an array (N,) into which ``finish`` writes the numbers of the states in obs (N, O)."""
+        numbers = np.full(len(obs), -1)
+        self._waiting.append((np.array(obs, np.float64), numbers))
+        self._entries += obs.size
+        if self._entries > DECODED_AT_ONCE:
+            self.finish()
+        return numbers
+
+    def finish(self) -> None:
+        """Decode all observations so far."""
+        if self._waiting:
+            obs, arrays = zip(*self._waiting, strict=True)
+            places = np.cumsum([len(numbers) for numbers in arrays])
+            for numbers, found in zip(arrays, np.split(state_numbers(np.concatenate(obs)), places[:-1]), strict=True):
+                numbers[:] = found
+        self._waiting, self._entries = [], 0

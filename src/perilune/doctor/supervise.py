@@ -18,11 +18,11 @@ class Interrupted(BaseException):
 
 
 class Call:
-    """A running call to the agent."""
+    """A running call to the agent. Its time begins when ``exceeded`` first looks at it: most calls end before that."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.began, self.cpu_began = monotonic(), process_time()
+        self.began: tuple[float, float] | None = None  # wall-clock time and CPU time
 
     def exceeded(self, seconds: float) -> str | None:
         """Return the limit that the call exceeded, or None.
@@ -30,9 +30,12 @@ class Call:
         The first limit is ``seconds`` of CPU time, so waiting for a CPU does not count. The second is ``PATIENCE``
         times as long on the wall clock, for calls that sleep.
         """
-        if process_time() - self.cpu_began > seconds:
+        wall, cpu = monotonic(), process_time()
+        if self.began is None:
+            self.began = wall, cpu
+        if cpu - self.began[1] > seconds:
             return f"{seconds:g} s of CPU time"
-        if monotonic() - self.began > PATIENCE * seconds:
+        if wall - self.began[0] > PATIENCE * seconds:
             return f"{PATIENCE * seconds:g} s"
         return None
 
@@ -65,6 +68,7 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         whole = Call("")
+        whole.exceeded(self.seconds)
         while not self.finished and self.late is None:
             self.lock.acquire(timeout=TICK)
             call = self.under_way()

@@ -16,9 +16,9 @@ from perilune.doctor.checks.acting import UNLIKELY, available, redraws_noise, un
 from perilune.doctor.checks.epsilon import Epsilon, check_schedule, find_epsilon, recorded, untraced
 from perilune.doctor.checks.replay import SAMPLES, Samples, as_samples, check_samples, draw, joined
 from perilune.doctor.locate import raised_at
-from perilune.doctor.numbered_env import NumberedEnv, codes, declared_space, state_numbers
+from perilune.doctor.numbered_env import Decoder, NumberedEnv, codes, declared_space
 from perilune.doctor.report import Finding
-from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session, as_array, keep_generators
+from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, KeptGenerators, Session, as_array
 from perilune.doctor.supervise import Interrupted
 
 RUN_STEPS = 1_000  # length of the training run
@@ -41,9 +41,9 @@ class _Enough(Interrupted):
 
 
 class Act(NamedTuple):
-    """A call that chose an action for state ``asked``, while the environment was in state ``current``."""
+    """A call that chose an action for state ``asked`` (1,), while the environment was in state ``current``."""
 
-    asked: int
+    asked: Array
     current: int
 
 
@@ -75,6 +75,8 @@ class Watch:
         self._limit = 0
         self._states = session.observations(8)
         self._first = np.zeros(session.observation_size, np.float32)
+        self._generators = KeptGenerators()
+        self._decoder = Decoder()
         self._own = False  # whether the doctor itself calls the agent
         self._failure: AgentFailed | None = None
 
@@ -84,6 +86,7 @@ class Watch:
         self._limit = len(self.env.steps) + OVERRUN * steps
         with contextlib.suppress(_Enough), self._intercepted(), recorded(places, self._choose):
             self.agent.call("run", self.env, steps)
+        self._decoder.finish()
         if self._failure is not None:
             raise self._failure
         if not self.env.steps:
@@ -106,7 +109,7 @@ class Watch:
             self._first = obs if self.env.number in self.env.first else self._first
             self._own = True
             try:
-                with keep_generators(), untraced():
+                with self._generators.step(), untraced():
                     self.online.append(self.agent.q(self._states))
                     if self.agent.has("target_q_values"):
                         self.target.append(self.agent.target_q(self._states))
@@ -144,7 +147,7 @@ class Watch:
         return call
 
     def _act(self, obs: Any, epsilon: Any = None) -> None:
-        asked = int(state_numbers(as_array(obs).reshape(1, self.session.observation_size))[0])
+        asked = self._decoder(as_array(obs).reshape(1, self.session.observation_size))
         self.acts.append(Act(asked, self.env.number))
 
     def _choose(self, epsilon: float) -> None:
@@ -152,7 +155,7 @@ class Watch:
 
     def _train(self, *batch: Any) -> None:
         self.trained += 1
-        self.batches.append(as_samples(batch, self.session.observation_size, self.trained))
+        self.batches.append(as_samples(batch, self.session.observation_size, self.trained, self._decoder))
 
 
 def check_loop(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
@@ -284,7 +287,8 @@ def _evicted(agent: AgentCopy, env: NumberedEnv) -> int:
 
 def _states(watch: Watch) -> Iterator[Finding | str]:
     """Check that the loop chooses actions for the current state."""
-    acts = np.array([(act.asked, act.current) for act in watch.acts if act.asked >= 0 and act.current >= 0])
+    acts = np.array([(int(act.asked[0]), act.current) for act in watch.acts])
+    acts = acts[(acts >= 0).all(axis=1)] if len(acts) else acts
     acts = acts[~np.isin(acts[:, 1], list(watch.env.first))] if len(acts) else acts
     if len(acts) >= 50:
         asked, current = acts.T

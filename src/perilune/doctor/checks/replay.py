@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import finding
 from perilune.doctor.locate import advanced_too_early, lines_run
-from perilune.doctor.numbered_env import NumberedEnv, Step, play, state_numbers
+from perilune.doctor.numbered_env import COUNT, NumberedEnv, Step, play, state_numbers
 from perilune.doctor.report import Finding, Line
 from perilune.doctor.session import AgentCopy, AgentFailed, Session, as_array
 
@@ -82,7 +82,7 @@ def joined(parts: Sequence[Samples]) -> Samples:
     return Samples(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def as_samples(given: Sequence[Any], size: int, call: int) -> Samples:
+def as_samples(given: Sequence[Any], size: int, call: int, decode: Callable[[Array], Array] = state_numbers) -> Samples:
     """Decode a batch: obs, action, reward, next_obs and terminated. Raise ValueError if it is not a batch."""
     if len(given) < 5:
         raise ValueError(f"{len(given)} arrays: expected obs, action, reward, next_obs and terminated")
@@ -91,7 +91,7 @@ def as_samples(given: Sequence[Any], size: int, call: int) -> Samples:
 
     def numbers(obs: Array) -> Array:
         flat = obs.reshape(rows, -1)
-        return state_numbers(flat) if flat.shape[1] == size else np.full(rows, -1)
+        return decode(flat) if flat.shape[1] == size else np.full(rows, -1)
 
     return Samples(
         numbers(obs),
@@ -151,7 +151,7 @@ def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop:
         yield finding("loop.advanced_too_early", same=same, count=count).at(line) if line else found
         return
     chains = _chains(env, samples)
-    broken = np.array([not chain for chain in chains])
+    broken = chains.each(not chain for chain in chains.distinct)
     starts, ends = (np.isin(numbers, list(env.first)) for numbers in (samples.before, samples.after))
     across = broken & ends & ~starts
     if max(across.mean(), broken.mean()) > RARE:
@@ -187,22 +187,38 @@ def _share_with_action(samples: Samples, env: NumberedEnv, key: str) -> float:
     return float(np.mean([actions.get(number) == action for number, action in sampled]))
 
 
-def _chains(env: NumberedEnv, samples: Samples) -> list[list[Step]]:
+class Chains(NamedTuple):
+    """The steps that each transition spans. ``distinct`` has every chain once, and ``which`` (N,) selects one of them.
+
+    The chain of a transition that never occurred is empty.
+    """
+
+    distinct: list[list[Step]]
+    which: Array
+
+    def each(self, values: Iterable[Any]) -> Array:
+        """Return the value of each transition (N,), given those of the distinct chains."""
+        return np.array([*values])[self.which]
+
+
+def _chains(env: NumberedEnv, samples: Samples) -> Chains:
     """Return the steps that each transition spans: always n of them, or fewer before the end of an episode.
 
-    The chain of a transition that never occurred is empty. A terminated transition spans the steps to the end of its
-    episode, with any next_obs.
+    A terminated transition spans the steps to the end of its episode, with any next_obs.
     """
     steps = {step.before: step for step in env.steps}
-    rows = list(zip(samples.before.tolist(), samples.after.tolist(), samples.terminated.tolist(), strict=True))
-    distinct = {
-        (before, after, flag): _chain(steps, before, after) or (_chain(steps, before, None) if flag else [])
-        for before, after, flag in set(rows)
-    }
-    chains = [distinct[row] for row in rows]
-    lengths = np.array([len(chain) for chain in chains])
+    keys = ((samples.before + 1) * 2 * COUNT + samples.after + 1) * 2 + samples.terminated  # a number may be -1
+    _, rows, which = np.unique(keys, return_index=True, return_inverse=True)
+    distinct = [
+        _chain(steps, before, after) or (_chain(steps, before, None) if flag else [])
+        for before, after, flag in zip(
+            *(column[rows].tolist() for column in (samples.before, samples.after, samples.terminated)), strict=True
+        )
+    ]
+    lengths = np.array([len(chain) for chain in distinct])[which]
     n = int(np.bincount(lengths[lengths > 0]).argmax()) if lengths.any() else 0
-    return [chain if len(chain) == n or (chain and len(chain) < n and chain[-1].ended) else [] for chain in chains]
+    whole = [chain if len(chain) == n or (len(chain) < n and chain and chain[-1].ended) else [] for chain in distinct]
+    return Chains(whole, which)
 
 
 def _chain(steps: dict[int, Step], before: int, after: int | None) -> list[Step]:
@@ -218,41 +234,32 @@ def _chain(steps: dict[int, Step], before: int, after: int | None) -> list[Step]
     return []
 
 
-def _ends(env: NumberedEnv, samples: Samples, chains: list[list[Step]]) -> Iterator[Finding]:
+def _ends(env: NumberedEnv, samples: Samples, chains: Chains) -> Iterator[Finding]:
     """Check that terminated transitions are stored as terminated, and truncated ones are not."""
-    flags = zip(chains, samples.terminated, strict=True)
-    ends = [(chain[-1], flag) for chain, flag in flags if chain and chain[-1].ended]
-    truncated = [flag for step, flag in ends if step.truncated]
-    if truncated and np.mean(truncated) > 0.5:
-        yield finding("environment.truncation_as_end", wrong=sum(truncated), count=len(truncated))
-    within = np.array([bool(chain) and not chain[-1].ended for chain in chains])
+    count = len(chains.which)
+    truncated = samples.terminated[chains.each(bool(chain) and chain[-1].truncated for chain in chains.distinct)]
+    if len(truncated) and truncated.mean() > 0.5:
+        yield finding("environment.truncation_as_end", wrong=truncated.sum(), count=len(truncated))
+    within = chains.each(bool(chain) and not chain[-1].ended for chain in chains.distinct)
     if (early := within & samples.terminated).mean() > RARE:
         yield finding("replay.false_ends", wrong=early.sum(), count=within.sum())
-    terminated = [flag for step, flag in ends if step.terminated]
+    terminated = samples.terminated[chains.each(bool(chain) and chain[-1].terminated for chain in chains.distinct)]
     happened = sum(step.terminated for step in env.steps)
-    if not terminated and happened * len(chains) > 30 * len(env.steps):  # 30 of them were expected
-        yield finding("replay.terminal_lost", happened=happened, steps=len(env.steps), count=len(chains))
-    elif terminated and np.mean(terminated) < 0.5:
-        yield finding("loop.termination_lost", wrong=len(terminated) - sum(terminated), count=len(terminated))
+    if not len(terminated) and happened * count > 30 * len(env.steps):  # 30 of them were expected
+        yield finding("replay.terminal_lost", happened=happened, steps=len(env.steps), count=count)
+    elif len(terminated) and terminated.mean() < 0.5:
+        yield finding("loop.termination_lost", wrong=(~terminated).sum(), count=len(terminated))
 
 
-def _mixed(
-    session: Session, samples: Samples, chains: list[list[Step]], env: NumberedEnv, in_loop: bool
-) -> Iterator[Finding]:
+def _mixed(session: Session, samples: Samples, chains: Chains, env: NumberedEnv, in_loop: bool) -> Iterator[Finding]:
     """Check that action and reward belong to the time steps between the two states, and whether rewards change."""
-    count = len(chains)
-    happened = np.array([bool(chain) for chain in chains])
-    distinct = {
-        id(chain): (
-            chain[0].action if chain else -1,
-            sum(session.gamma**k * step.reward for k, step in enumerate(chain)),
-            sum(step.reward for step in chain),  # for a repeated action
-        )
-        for chain in {id(chain): chain for chain in chains}.values()
-    }
-    actions, returns, sums = (
-        np.array(column) for column in zip(*(distinct[id(chain)] for chain in chains), strict=True)
+    count = len(chains.which)
+    happened = chains.each(bool(chain) for chain in chains.distinct)
+    actions = chains.each(chain[0].action if chain else -1 for chain in chains.distinct)
+    returns = chains.each(
+        sum(session.gamma**k * step.reward for k, step in enumerate(chain)) for chain in chains.distinct
     )
+    sums = chains.each(sum(step.reward for step in chain) for chain in chains.distinct)  # for a repeated action
     rewards = sums if np.abs(samples.reward - sums).mean() < np.abs(samples.reward - returns).mean() else returns
     wrong_action = happened & (samples.action != actions)
     wrong_reward = happened & (np.abs(samples.reward - rewards) > 1e-3)
@@ -278,23 +285,24 @@ def _mixed(
         yield finding("replay.rewards_changed", share=wrong_reward.mean(), count=count, examples=examples)
 
 
-def _repeats(chains: list[list[Step]]) -> int:
+def _repeats(chains: Chains) -> int:
     """Return how many times the loop repeats each action, or 1 if the actions of a chain differ."""
-    same = all(len({step.action for step in chain}) == 1 for chain in chains if chain)
-    return max(map(len, chains)) if same else 1
+    same = all(len({step.action for step in chain}) == 1 for chain in chains.distinct if chain)
+    return max(map(len, chains.distinct)) if same else 1
 
 
-def _last_only(samples: Samples, chains: list[list[Step]]) -> bool:
+def _last_only(samples: Samples, chains: Chains) -> bool:
     """Return whether each reward is that of the last time step."""
-    pairs = [(chain[-1].reward, reward) for chain, reward in zip(chains, samples.reward, strict=True) if chain]
+    rows = zip((chains.distinct[row] for row in chains.which), samples.reward, strict=True)
+    pairs = [(chain[-1].reward, reward) for chain, reward in rows if chain]
     return bool(np.mean([abs(last - stored) < EXACT for last, stored in pairs]) > 1 - RARE)
 
 
-def _of_others(session: Session, samples: Samples, chains: list[list[Step]], env: NumberedEnv, wrong: Array) -> bool:
+def _of_others(session: Session, samples: Samples, chains: Chains, env: NumberedEnv, wrong: Array) -> bool:
     """Return whether wrong rewards are those of other transitions, or all equal. Otherwise, the agent changes them."""
     if np.ptp(samples.reward) == 0:
         return True
-    n = max(len(chain) for chain in chains)
+    n = max(len(chain) for chain in chains.distinct)
     rewards = np.array([step.reward for step in env.steps])
     known = [rewards]
     for discount in (session.gamma, 1.0):
