@@ -133,7 +133,8 @@ class Deep:
         self.rng = np.random.default_rng(seed)
         self.online = self.network()
         self.target = [array.copy() for array in self.online]
-        self.moments = [(np.zeros_like(array), np.zeros_like(array)) for array in self.online]
+        # Adam's averages of all gradients and their squares, each as one vector: one step of six arrays takes longer.
+        self.moments = np.zeros((2, sum(array.size for array in self.online)))
         self.updates = 0
         self.memory: list[tuple[Any, ...]] = []
 
@@ -181,11 +182,21 @@ class Deep:
 
     def step(self, gradients: list[Array]) -> None:
         self.updates += 1
-        for array, gradient, (m, v) in zip(self.online, gradients, self.moments, strict=True):
-            m[...] += 0.1 * (gradient - m)
-            v[...] += 0.001 * (gradient**2 - v)
-            corrected = np.sqrt(v / (1 - 0.999**self.updates))
-            array[...] -= self.learning_rate * m / (1 - 0.9**self.updates) / (corrected + 1e-8)
+        gradient, (m, v) = np.concatenate([array.reshape(-1) for array in gradients]), self.moments
+        m += 0.1 * (gradient - m)
+        v += 0.001 * (gradient**2 - v)
+        corrected = np.sqrt(v / (1 - 0.999**self.updates))
+        steps = self.learning_rate * m / (1 - 0.9**self.updates) / (corrected + 1e-8)
+        for array, change in zip(self.online, self.parts(steps), strict=True):
+            array[...] -= change
+
+    def parts(self, vector: Array) -> list[Array]:
+        """Return the parts of a vector that belong to each array of the network, with its shape."""
+        found, start = [], 0
+        for array in self.online:
+            found.append(vector[start : start + array.size].reshape(array.shape))
+            start += array.size
+        return found
 
     def train_batch(self, *batch: Array) -> None:
         layers = self.forward(self.online, batch[0])

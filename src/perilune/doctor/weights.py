@@ -21,6 +21,7 @@ from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, as_array
 Named = dict[str, Array]
 
 MAX_DEPTH = 8
+PLAIN = frozenset({str, bytes, int, float, complex, bool, type(None)})  # types of values that contain no arrays
 MAX_ITEMS = 200  # longer lists, such as replay buffers, do not contain weights
 STATISTIC = re.compile(r"(^|[._['])(mean|std|var|rms)\b", re.IGNORECASE)  # names of statistics of the observations
 MATTERS = 1e-3  # smallest relative change of an update that counts
@@ -38,16 +39,19 @@ def _walk(agent: Any) -> dict[str, tuple[Array, Any]]:
     queue: deque[tuple[str, Any, int]] = deque([("", agent, 0)])
     while queue:
         path, value, depth = queue.popleft()
-        library = isinstance(value, ModuleType) and not is_own(getattr(value, "__file__", None) or "<built-in>")
-        if id(value) in seen or depth > MAX_DEPTH or library or isinstance(value, type):
+        if type(value) in PLAIN or id(value) in seen or depth > MAX_DEPTH or isinstance(value, type):
+            continue
+        if isinstance(value, ModuleType) and not is_own(getattr(value, "__file__", None) or "<built-in>"):
             continue
         seen.add(id(value))
-        with contextlib.suppress(Exception):  # objects of the agent may raise anything when they are inspected
+        try:
             array = live_array(value)
             if array is not None:
                 found[path.removeprefix(".")] = array, value
-            else:
+            elif type(value) is not np.ndarray:
                 queue.extend((f"{path}{step}", part, depth + 1) for step, part in _parts(value))
+        except Exception:  # noqa: S112 -- objects of the agent may raise anything when they are inspected
+            continue
     return found
 
 
@@ -65,10 +69,12 @@ def has_gradients(agent: Any) -> bool:
 
 def live_array(value: Any) -> Array | None:
     """Return ``value`` as a writeable float array that shares its memory, or None."""
-    is_tensor = hasattr(value, "detach") and hasattr(value, "numpy")
-    if not is_tensor and not isinstance(value, np.ndarray):
+    if type(value) is np.ndarray:
+        array = value
+    elif isinstance(value, np.ndarray) or (hasattr(value, "detach") and hasattr(value, "numpy")):
+        array = as_array(value)
+    else:
         return None
-    array = as_array(value)
     return array if array.dtype.kind == "f" and array.flags.writeable and array.size else None
 
 
