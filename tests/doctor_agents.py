@@ -187,10 +187,10 @@ class Deep:
         v += 0.001 * (gradient**2 - v)
         corrected = np.sqrt(v / (1 - 0.999**self.updates))
         steps = self.learning_rate * m / (1 - 0.9**self.updates) / (corrected + 1e-8)
-        for array, change in zip(self.online, self.parts(steps), strict=True):
+        for array, change in zip(self.online, self.by_array(steps), strict=True):
             array[...] -= change
 
-    def parts(self, vector: Array) -> list[Array]:
+    def by_array(self, vector: Array) -> list[Array]:
         """Return the parts of a vector that belong to each array of the network, with its shape."""
         found, start = [], 0
         for array in self.online:

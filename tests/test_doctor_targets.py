@@ -280,7 +280,7 @@ def polyak(self: Deep) -> None:
 
 
 def lion(self: Deep, gradients: list[Array]) -> None:
-    for array, gradient, m in zip(self.online, gradients, self.parts(self.moments[0]), strict=True):
+    for array, gradient, m in zip(self.online, gradients, self.by_array(self.moments[0]), strict=True):
         array[...] -= 1e-4 * np.sign(0.9 * m + 0.1 * gradient)
         m[...] += 0.01 * (gradient - m)
 
@@ -313,7 +313,7 @@ def mean_of_two(self: Deep, obs: Array) -> Array:
 
 def sgd(self: Deep, gradients: list[Array], decay: float = 0.0) -> None:
     """Take a step of SGD with Nesterov momentum and decoupled weight decay."""
-    for array, gradient, m in zip(self.online, gradients, self.parts(self.moments[0]), strict=True):
+    for array, gradient, m in zip(self.online, gradients, self.by_array(self.moments[0]), strict=True):
         m[...] = 0.9 * m + gradient
         array[...] -= 0.01 * (gradient + 0.9 * m + decay * array)
 

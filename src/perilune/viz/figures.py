@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import textwrap
 from collections.abc import Callable, Sequence
-from functools import wraps
+from contextlib import suppress
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -38,7 +40,22 @@ def matplotlib_figure(width: float, height: float) -> Any:
         from matplotlib.figure import Figure  # noqa: PLC0415 -- heavy, and optional
     except ImportError as error:
         raise missing("plots need matplotlib", "view") from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return _drawn_once(Figure)(figsize=(width, height), layout="constrained")
+
+
+@cache
+def _drawn_once(figure: Any) -> Any:
+    """Return a class of figures that ``savefig`` draws once. Otherwise it draws twice: first to place the panels."""
+
+    class DrawnOnce(figure):  # type: ignore[misc]
+        def draw(self, renderer: Any) -> None:
+            if inspect.ismethod(renderer.open_group):
+                super().draw(renderer)
+            elif self.axes and (engine := self.get_layout_engine()) is not None:  # the renderer's methods do nothing
+                with suppress(ValueError):  # as in Figure.draw
+                    engine.execute(self)
+
+    return DrawnOnce
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
