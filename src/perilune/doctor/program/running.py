@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import contextlib
 import importlib
 import importlib.abc
@@ -197,6 +196,8 @@ class Trace:
     def _exec(self, code: Any) -> None:
         """Run the code of a file or cell, which may have ``await`` outside functions."""
         if code.co_flags & inspect.CO_COROUTINE:
+            import asyncio  # noqa: PLC0415 -- takes time to import, and few programs need it
+
             asyncio.run(eval(code, self.namespace))  # noqa: S307 -- the user's own notebook
         else:
             exec(code, self.namespace)  # noqa: S102 -- the user's own program
