@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from perilune import doctor
+from perilune import cli, doctor
 
 Array = Any
 
@@ -112,6 +117,22 @@ def examine(agent: Callable[..., Any], **options: Any) -> doctor.Report:
 def updates_of(agent: type) -> type:
     """Return an agent without a replay buffer and a training loop, whose checks take more time than all others."""
     return type(agent.__name__, (agent,), {"run": None, "remember": None, "sample": None})
+
+
+def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``perilune doctor`` in this process. The agent runs in a process of its own, as always.
+
+    To start Python for the command too takes longer than many examinations.
+    """
+    out, error, status, path = io.StringIO(), io.StringIO(), 0, sys.path[:]
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        try:
+            cli.main(["doctor", *map(str, arguments)])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        finally:
+            sys.path[:] = path
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), error.getvalue())
 
 
 def ids(report: doctor.Report) -> list[str]:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import perilune
-from doctor_agents import Linear, examine, ids
+from doctor_agents import Linear, command, examine, ids
 from perilune import doctor
 from perilune.doctor import catalogue, loading, numbered_env, report
 from perilune.doctor.checks import CHECKS
@@ -203,8 +203,8 @@ def test_causes_of_findings_form_no_cycle() -> None:
 
 
 def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "perilune", "doctor", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)  # noqa: S603
+    words = [sys.executable, "-m", "perilune", "doctor", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False, cwd=cwd)  # noqa: S603
 
 
 AGENT = """
@@ -273,14 +273,14 @@ def test_faults_give_exit_status_1_and_a_page(agents: Path) -> None:
 def test_page_is_written_if_the_reader_of_the_text_stops(agents: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "perilune", "doctor", "bad.py:make", "--html", "report.html"]
-    subprocess.run(command, stdout=write, stderr=subprocess.DEVNULL, check=False, cwd=agents)  # noqa: S603
+    words = [sys.executable, "-m", "perilune", "doctor", "bad.py:make", "--html", "report.html"]
+    subprocess.run(words, stdout=write, stderr=subprocess.DEVNULL, check=False, cwd=agents)  # noqa: S603
     os.close(write)
     assert (agents / "report.html").stat().st_size > 0
 
 
 def test_fault_in_a_notebook_is_located_by_line(agents: Path) -> None:
-    done = run("book.ipynb:make", "--json", cwd=agents)
+    done = command("book.ipynb:make", "--json", cwd=agents)
     (found,) = json.loads(done.stdout)["findings"]
     assert found["id"] == "td_target.no_mask"
     # Lines are counted over all cells, with a heading line before each cell.
@@ -300,7 +300,7 @@ def test_cells_after_the_factory_are_not_run(agents: Path, cell: str, monkeypatc
 # late.py imports its neighbor in the factory, and first.py is a module of a package.
 @pytest.mark.parametrize("name", ["good.py:make", "late.py:make", "mine/agents/first.py:make"])
 def test_sound_agent_gives_exit_status_0(agents: Path, name: str) -> None:
-    done = run(name, cwd=agents)
+    done = command(name, cwd=agents)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("No fault found")
     assert "NOISE" not in done.stdout
@@ -313,7 +313,7 @@ def test_exhausted_budget_without_findings_gives_exit_status_2(agents: Path) -> 
         "        while process_time() < end: pass\n"
         "        super().train_batch(*batch)\n"
     )
-    done = run("slow.py:make", "--budget", "2", cwd=agents)
+    done = command("slow.py:make", "--budget", "2", cwd=agents)
     assert done.returncode == 2
     assert done.stdout.startswith("Inconclusive")
     assert "CPU time was reached" in " ".join(done.stdout.split())
@@ -339,7 +339,7 @@ def test_exhausted_budget_without_findings_gives_exit_status_2(agents: Path) -> 
 def test_invalid_arguments_print_one_line_and_give_exit_status_2(
     agents: Path, arguments: list[str], message: str
 ) -> None:
-    done = run(*arguments, cwd=agents)
+    done = command(*arguments, cwd=agents)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -357,24 +357,24 @@ def test_invalid_arguments_print_one_line_and_give_exit_status_2(
     ],
 )
 def test_agent_that_cannot_be_examined_gives_exit_status_2(agents: Path, arguments: list[str], message: str) -> None:
-    done = run(*arguments, "--json", cwd=agents)
+    done = command(*arguments, "--json", cwd=agents)
     content = json.loads(done.stdout)
     assert (done.returncode, done.stderr, content["outcome"], content["healthy"]) == (2, "", "cannot run", False)
     assert message in content["verdict"]
 
 
 def test_explain_prints_a_page_or_the_nearest_names(tmp_path: Path) -> None:
-    done = run("--explain", "td_target.mean", cwd=tmp_path)
+    done = command("--explain", "td_target.mean", cwd=tmp_path)
     assert done.returncode == 0
     assert all(text in done.stdout for text in ("mean of the next Q-values", "next_q.max(axis=1)", *catalogue.SECTIONS))
-    assert "td_target.no_mask" in run("--explain", "td_target", cwd=tmp_path).stdout
-    done = run("--explain", "td_targt.mean", cwd=tmp_path)
+    assert "td_target.no_mask" in command("--explain", "td_target", cwd=tmp_path).stdout
+    done = command("--explain", "td_targt.mean", cwd=tmp_path)
     assert done.returncode == 2
     assert "Did you mean td_target.mean" in done.stderr
 
 
 def test_new_writes_an_adapter_that_works_once_filled_in(tmp_path: Path) -> None:
-    assert run("--new", "mine.py", cwd=tmp_path).returncode == 0
+    assert command("--new", "mine.py", cwd=tmp_path).returncode == 0
     text = (tmp_path / "mine.py").read_text(encoding="utf-8")
     documented = re.findall(r"``(\w+)\(", doctor.AgentAdapter.__doc__ or "")
     assert all(f"def {method}(" in text for method in set(documented) - {"target_parameters"})

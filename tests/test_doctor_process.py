@@ -1,4 +1,4 @@
-"""Examine hostile programs with the real command: each of them ends in a report."""
+"""Examine hostile programs with the command: each of them ends in a report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from doctor_agents import Complete, Linear, ids
+from doctor_agents import Complete, Linear, command, ids
 from perilune import doctor
 from perilune.doctor import catalogue, events, isolation, locate, report, weights
 from perilune.doctor.checks import network
@@ -59,8 +59,7 @@ def make(seed=0):
 
 def examined(file: Path, *options: str, status: int | None = None) -> dict[str, Any]:
     """Run the command and return its report in JSON."""
-    command = [sys.executable, "-m", "perilune", "doctor", f"{file.name}:make", "--json", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=file.parent)  # noqa: S603
+    done = command(f"{file.name}:make", "--json", *options, cwd=file.parent)
     assert done.stderr == ""
     content: dict[str, Any] = json.loads(done.stdout)
     expected = {"healthy": 0, "faults": 1, "inconclusive": 2, "cannot run": 2}[content["outcome"]]
@@ -198,8 +197,8 @@ def wrap(seed=0):
 
 def test_line_at_fault_is_in_the_code_of_the_agent(tmp_path: Path) -> None:
     file = written(tmp_path, module=WRAPPED)
-    command = [sys.executable, "-m", "perilune", "doctor", f"{file.name}:wrap", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)  # noqa: S603
+    words = [sys.executable, "-m", "perilune", "doctor", f"{file.name}:wrap", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)  # noqa: S603
     findings = json.loads(done.stdout)["findings"]
     assert [one["id"] for one in findings] == ["td_target.no_mask"]
     assert findings[0]["code"] == "target = reward + GAMMA * next_q.max(axis=1)"
