@@ -13,6 +13,7 @@ import pytest
 
 from perilune import DQN, DQNConfig, TrainConfig, presets
 from perilune.agent.dqn import Agent
+from perilune.cli.parser import CommandLineError
 from perilune.cli.settings import choose
 from perilune.doctor.adapters.perilune import PeriluneAdapter
 from perilune.errors import ConfigError, EnvironmentFaultError, FileFormatError
@@ -300,6 +301,18 @@ def test_default_and_tuned_settings_do_not_scale() -> None:
 def test_command_line_options(words: list[str], expected: tuple[Any, Any]) -> None:
     config, _ = choose(parse(["train", "CartPole-v1", *words])).configs()
     assert (config.observation_scale, config.reward_scale) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--reward-scale", "none"], "'none' is invalid: expected a number, such as 100, or auto"),
+        (["--observation-scale", "1", "auto"], "'1 auto' is invalid: expected numbers, one for each entry"),
+    ],
+)
+def test_invalid_command_line_options_are_refused(words: list[str], message: str) -> None:
+    with pytest.raises(CommandLineError, match=message):
+        parse(["train", "CartPole-v1", *words])
 
 
 TRAINING: dict[str, Any] = {"steps": 300, "eval_every": 100, "eval_episodes": 1, "quiet": True, "pictures": False}

@@ -135,7 +135,11 @@ def number(text: str) -> float:
 
 def scale(text: str) -> float | str:
     """Parse a number, or the word auto."""
-    return text.lower() if text.lower() == AUTO else number(text)
+    if text.lower() == AUTO:
+        return AUTO
+    with suppress(ValueError):
+        return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is invalid: expected a number, such as 100, or auto")
 
 
 def optional(convert: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -198,4 +202,10 @@ def scales(words: Sequence[str]) -> tuple[float, ...] | str | None:
     """Parse one or more numbers, or one of the words auto and none."""
     if [word.lower() for word in words] == [AUTO]:
         return AUTO
-    return None if [word.lower() for word in words] == ["none"] else tuple(map(number, words))
+    if [word.lower() for word in words] == ["none"]:
+        return None
+    try:
+        return tuple(map(number, words))
+    except argparse.ArgumentTypeError:
+        expected = "numbers, one for each entry of an observation, or auto, or none"
+        raise argparse.ArgumentTypeError(f"{' '.join(words)!r} is invalid: expected {expected}") from None
