@@ -80,6 +80,7 @@ class TrainSettings(TypedDict, total=False):
     max_episode_steps: int | None
     num_envs: int
     envpool: bool
+    workers: int
     eval_every: int | None
     eval_episodes: int
     stop_at_return: float | None
