@@ -17,7 +17,8 @@ from perilune.agent.config import HeadName
 from perilune.envs.known import presets
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.training.checks import check_budget, check_rollout
-from perilune.tuning.space import Base, Space, default_space, from_dict, load, of_parameters
+from perilune.tuning.defaults import default_space
+from perilune.tuning.space import Base, Space, from_dict, load, of_parameters
 
 ENVIRONMENTS = ("CartPole-v1", "LunarLander-v3", "MountainCar-v0", "Acrobot-v1", "Taxi-v4")
 NAMES = ("recommended", "fast", "plain", "default", None)

@@ -72,7 +72,7 @@ class DQNConfig:
     are. With auto, Perilune measures the largest absolute value of each entry in 1000 random steps."""
     reward_scale: Positive | Auto = 1.0
     """Number by which the agent divides rewards before it learns from them (> 0). Q-values stay in units of return.
-    With auto, Perilune measures the mean absolute value of the rewards that are not 0 in 1000 random steps."""
+    With auto, Perilune measures the median absolute value of the rewards that are not 0 in 1000 random steps."""
 
     # One update
     loss: Loss = "huber"

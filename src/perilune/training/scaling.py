@@ -25,7 +25,7 @@ def measured(config: DQNConfig, env: envs.Env) -> DQNConfig:
 
     - ``observation_scale``: the largest absolute value of each entry of the observation, or 1 if it was always 0. If
       all numbers are 1, as for one-hot encoded observations, the result is None.
-    - ``reward_scale``: the mean absolute value of the rewards that are not 0, or 1 if all were 0.
+    - ``reward_scale``: the median absolute value of the rewards that are not 0, or 1 if all were 0.
 
     Args:
         config: the settings.
@@ -67,7 +67,7 @@ def _play(env: envs.Env) -> dict[str, Any]:
         raise located(error, "a random step that measures the scale of observations and rewards") from error
     largest[largest == 0] = 1
     scale = tuple(map(_short, largest))
-    reward_scale = _short(np.mean(rewards)) if rewards else 1.0
+    reward_scale = _short(np.median(rewards)) if rewards else 1.0
     return {"observation_scale": None if set(scale) == {1} else scale, "reward_scale": reward_scale}
 
 

@@ -31,6 +31,7 @@ from perilune.runs.scores import SCORE_FILE, read_score
 from perilune.runs.search import SEARCH_SPACE
 from perilune.training.checks import check
 from perilune.tuning import report, samplers, space, work
+from perilune.tuning.defaults import default_space
 from perilune.tuning.result import BEST_FILE, Gain, TrialSummary, TuningResult
 from perilune.tuning.samplers import PrunerName, SamplerName
 from perilune.tuning.space import Base, Space
@@ -143,7 +144,7 @@ class Reporter:
 def _space(given: Path | Mapping[str, Any] | None, base: Base, symmetric: bool, chosen: list[str]) -> Space:
     """Return the search space: the given one, or the default one without the settings that the user has chosen."""
     if given is None:
-        return space.default_space(base, symmetric, chosen)
+        return default_space(base, symmetric, chosen)
     found = space.load(given) if isinstance(given, Path) else space.from_dict(given)
     for name in found.parameters.keys() & set(chosen):
         raise ConfigError(name, base.settings[name], f"no value, because the search space varies {name}")
