@@ -23,6 +23,7 @@ setup: .venv/ready
 		{ echo "Perilune needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
 	@test -x $(UV) || { $(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet uv==$(UV_VERSION); } || \
 		{ rm -rf .uv; echo "Setup failed: it needs Python's venv module and access to the package index."; exit 1; }
+	@echo "Installing into .venv."
 	$(UV) sync --quiet --frozen --all-extras --compile-bytecode --python $(PYTHON)
 	@touch $@
 

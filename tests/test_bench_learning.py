@@ -294,7 +294,7 @@ def test_worker_processes_import_modules_that_register_environments(
 
 def test_progress_is_read_from_the_logs(tmp_path: Path) -> None:
     (trial,) = trials(tmp_path, 1)
-    assert learning.progress(trial) == (f"{tmp_path.name}/seed-0", 0.0, ["0 steps"])
+    assert learning.progress(trial) == (f"{tmp_path.name}/seed-0", 0.0, ["not started"])
     trial.directory.mkdir()
 
     def log(name: str, *records: Episode | Evaluated | Metrics) -> None:

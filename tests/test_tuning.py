@@ -157,7 +157,10 @@ def test_finished_search_is_not_run_again(copied: Path, capfd: pytest.CaptureFix
     assert content["best_value"] == max(one["value"] for one in content["trials"])
     run(copied)
     out = capfd.readouterr().out
-    for part in ("3 trials of 2 seeds: 3 complete", f"perilune train CartPole-v1 --config {copied}/settings.toml"):
+    for part in (
+        "3 trials with 2 seeds each: 3 complete",
+        f"perilune train CartPole-v1 --config {copied}/settings.toml",
+    ):
         assert part in out
 
 
@@ -477,7 +480,7 @@ def test_search_without_a_better_trial_reports_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(study, "Workers", Fake(lambda job: -abs(np.log10(rate(job)) + 3.0)))
     result = tune("CartPole-v1", out=tmp_path / "s", quiet=True, **RATES | {"trials": 3})
     assert (result.best, result.gain, result.importances) == (0, None, {})
-    assert "No trial was better than the starting point." in report.describe(result)
+    assert "No trial was better than the starting point, which is trial 0" in report.describe(result)
     assert "too few complete trials" in report.html(result)
     assert not (tmp_path / "s" / "comparison").exists()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.console import aside
 from perilune._utils.extras import missing
 from perilune.bench.pool import Engine, Item, Local, attempt, show_warnings
 from perilune.errors import ConfigError, RunInUseError, UsageError
@@ -62,20 +63,22 @@ class Cluster:
         self._limit = jobs
         self._connected = not ray.is_initialized()  # a notebook may already be connected
         if self._connected:
+            _check_reachable(address)
             try:
-                _check_reachable(address)
                 ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
             except (Exception, SystemExit) as error:  # Ray documents no base class
                 reason = " ".join(str(error).split())[:200].rstrip(".")
-                expected = f"the address of a running Ray cluster, or auto ({reason}). Start one with ray start --head"
-                raise ConfigError("cluster", address, expected) from error
-        # Restarts are our own, because Ray would not tell why.
+                raise ConfigError("cluster", address, f"a Ray cluster that can be used ({reason})") from error
+        free = int(self._ray.available_resources().get("CPU", 0))
+        where = ray.get_runtime_context().gcs_address
+        aside(f"perilune: using the Ray cluster at {where}, which has {self.jobs} CPUs ({free} free).")
+        # Perilune restarts tasks itself, because Ray does not report why a task died.
         self._task: Any = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_run)
         self._tasks: dict[Future[str | None], Any] = {}
 
     @property
     def jobs(self) -> int:
-        """Number of tasks at the same time. With no CPU left, one task waits, for which a cluster may add machines."""
+        """Number of tasks at the same time. At least 1, so that an autoscaling cluster adds a machine."""
         return self._limit or max(1, int(self._ray.cluster_resources().get("CPU", 0)))
 
     def schedule(self, work: Callable[[Item], object], item: Item) -> Future[str | None]:
@@ -93,7 +96,7 @@ class Cluster:
         """Return why a task has died, and whether this was because its machine failed."""
         failed = self._ray.exceptions.NodeDiedError, self._ray.exceptions.LocalRayletDiedError
         if isinstance(error, failed):
-            return "its machine has failed", True
+            return "its machine failed", True
         if isinstance(error, self._ray.exceptions.WorkerCrashedError):
             return "the worker process was killed", False
         return f"{type(error).__name__}: {error}", False
@@ -108,22 +111,35 @@ class Cluster:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise an error if nothing listens at the address of a cluster. Ray itself would try for minutes."""
+    """Raise ConfigError if nothing listens at the address of a cluster. Ray itself would try for minutes."""
     if "://" in address:  # Ray Client
         return
     try:
         from ray._private.services import canonicalize_bootstrap_address  # noqa: PLC0415 -- an extra
     except ImportError:  # not a public function
         return
-    found = canonicalize_bootstrap_address(address)
+    start = "Start a cluster with ray start --head"
+    try:
+        found = canonicalize_bootstrap_address(address)
+    except ConnectionError:
+        found = None
+    except Exception as error:  # such as an unknown host
+        raise ConfigError("cluster", address, f"auto, or an address such as HOST:6379 ({error})") from error
     if found is None:
-        raise ConnectionError("no cluster is running on this machine")
+        expected = f"the address of a Ray cluster, because none is running on this machine. {start}"
+        raise ConfigError("cluster", address, expected)
     host, _, port = found.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        expected = (
+            f"the address of a running Ray cluster, but none answers at {found} ({error.strerror or error}). {start}"
+        )
+        raise ConfigError("cluster", address, expected) from error
 
 
 def _software() -> dict[str, str]:
-    """Return the versions on which the results of a seed depend, so that one that moves continues to the same bits."""
+    """Return the versions on which the weights of a seed depend, for a seed that moves to another machine."""
     return {"perilune": manifest.version(), "numpy": np.__version__}
 
 
@@ -138,7 +154,7 @@ def _work(work: Callable[[Item], object], software: dict[str, str], name: Backen
     if (found := _software()) != software:
         needed = ", ".join(f"{library} {version}" for library, version in software.items())
         present = ", ".join(f"{library} {version}" for library, version in found.items())
-        raise UsageError(f"{platform.node()} has {present}, but the command has {needed}: install the same versions.")
+        raise UsageError(f"{platform.node()} has {present}, but this command uses {needed}. Install the same versions.")
     start = time.monotonic()
     with using(name):
         while True:

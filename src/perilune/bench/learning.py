@@ -226,9 +226,9 @@ def run_trials(
     scores = {trial: found for trial in trials if (found := stored_score(trial)) is not None}
     failures: dict[Trial, str] = {}
     waiting = [trial for trial in trials if trial not in scores]
-    _prepare(waiting)
     title = " and ".join(sorted({trial.environment for trial in trials}))
     with closing(open_engine(jobs, cluster)) as engine, board(title, quiet) as screen:
+        _prepare(waiting)
         workers = Workers(_run, engine, lambda trial, reason: screen.say(continued(trial.title, reason)))
         workers.submit(waiting)
         if scores:
@@ -372,7 +372,7 @@ def progress(trial: Trial) -> Status:
     env_steps = logs.env_steps(trial.directory)
     used = ((env_steps, trial.train.steps), (episode.episode if episode else 0, trial.train.episodes))
     share = min(1.0, max(count / budget for count, budget in used if budget))
-    figures = [_scoring(trial) if share == 1 else f"{env_steps:,} steps"]
+    figures = [_scoring(trial) if share == 1 else f"{env_steps:,} steps" if env_steps else "not started"]
     figures += [f"evaluation {evaluation.mean_return:.1f}"] if evaluation and evaluation.mean_return is not None else []
     return Status(trial.title, share, figures)
 

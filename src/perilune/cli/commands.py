@@ -55,13 +55,14 @@ CLUSTER = (
         "--jobs",
         whole,
         None,
-        "Seeds to train at the same time (>= 1). Default: 1, or with --cluster, the CPUs of the cluster.",
+        "Number of seeds to train at the same time (>= 1). Default: 1, or the number of CPUs of the cluster.",
     ),
     option(
         "--cluster",
         str,
         None,
-        "Train on a Ray cluster whose machines share the directory --out: its address, or auto for the running one.",
+        "Address of a Ray cluster to train on, or auto for the one that runs on this machine. All its machines must "
+        "share the directory --out.",
         metavar="ADDRESS",
     ),
 )
@@ -270,7 +271,7 @@ COMMANDS = {
                 "--comparison-seeds",
                 whole,
                 10,
-                "Fresh seeds with which the winner and the starting point are trained again (>= 0).",
+                "New seeds for the final comparison of the winner with the starting point (>= 0; 0 skips it).",
             ),
             option("--seed", whole, 0, "Seed of the sampler (>= 0)."),
             option("--out", path, None, "Directory of the search. Default: runs/tune/ENV[-PRESET]."),

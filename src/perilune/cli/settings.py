@@ -43,8 +43,8 @@ from perilune.runs.layout import resume_command
 Config = type[DQNConfig] | type[TrainConfig]
 # Groups of options in the help. The last group has the settings that no other group lists.
 GROUPS = {
-    "budget and evaluation": "steps episodes max_episode_steps num_envs eval_every eval_episodes stop_at_return "
-    "video_every metrics_every checkpoint_seconds keep_checkpoints",
+    "budget and evaluation": "steps episodes max_episode_steps num_envs workers envpool eval_every eval_episodes "
+    "stop_at_return video_every metrics_every checkpoint_seconds keep_checkpoints",
     "common agent settings": "hidden learning_rate gamma batch_size buffer_size learning_starts n_step "
     "epsilon_start epsilon_end epsilon_decay_steps target_update_interval tau",
     "network": "activation layer_norm initializer noisy dueling head atoms value_range quantiles output_scale "

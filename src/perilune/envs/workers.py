@@ -1,4 +1,4 @@
-"""Step environments in worker processes. The results are those of stepping them in this process, to the bit."""
+"""Step environments in worker processes, with bit-for-bit identical results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_workers(env: Env, workers: int) -> None:
         UsageError: the program lacks the line ``if __name__ == "__main__":``.
     """
     if multiprocessing.current_process().daemon:
-        raise ConfigError("workers", workers, "1 in a worker process, such as those of bench learning and tune")
+        raise ConfigError("workers", workers, "1 in a daemon process, which cannot start other processes")
     check_program()
     given = recipe(env)
     try:
@@ -43,13 +43,13 @@ def check_workers(env: Env, workers: int) -> None:
     except Exception as error:  # an environment may raise anything
         raise _cannot_be_made(env, workers, f"{type(error).__name__}: {error}") from error
     if not same:
-        raise _cannot_be_made(env, workers, "it has no ID, or wrappers without stored arguments")
+        raise _cannot_be_made(env, workers, "it is not registered, or a wrapper does not record its arguments")
     assert made is not None
     close(made)
 
 
 def _cannot_be_made(env: Env, workers: int, why: str) -> ConfigError:
-    return ConfigError("workers", workers, f"1, because {name(env)} cannot be made in another process ({why})")
+    return ConfigError("workers", workers, f"1, because {name(env)} cannot be created in another process ({why})")
 
 
 def members(env: Env, count: int, workers: int) -> list[RemoteEnv]:
@@ -147,7 +147,7 @@ class Worker:
         """Return the answer to the oldest request, which must be to this member.
 
         Raises:
-            EnvironmentFaultError: the process died again and again.
+            EnvironmentFaultError: the process died ``DEATHS`` times at the same time step.
             Exception: the environment raised it.
         """
         assert self._owed[0][0] == index
@@ -168,7 +168,7 @@ class Worker:
         if self._deaths >= DEATHS:
             raise EnvironmentFaultError(
                 f"the worker process of {self._name} died {DEATHS} times at the same time step. The environment may "
-                "have crashed, or the machine may have too little memory. Train with workers=1 to see its output"
+                "have crashed, or the machine may have too little memory. To see its error, train with workers=1"
             )
         self._connection.close()
         self._process.join()

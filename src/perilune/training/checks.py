@@ -46,6 +46,8 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
     if config.workers > 1:
         if config.envpool:
             raise ConfigError("workers", config.workers, "1 with envpool=True, which steps the environments together")
+        if config.workers > config.num_envs:
+            raise ConfigError("workers", config.workers, f"at most num_envs={config.num_envs}")
         check_workers(env, config.workers)
     if config.envpool:
         check_pool(env)

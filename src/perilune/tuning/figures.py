@@ -62,7 +62,7 @@ def parallel(result: TuningResult) -> Picture | None:
     trials = result.ranked[:MOST_LINES]
     names = [*result.importances, *dict.fromkeys(name for one in trials for name in one.parameters)]
     names = list(dict.fromkeys(names))[:MOST_AXES]
-    if not trials or not names:
+    if len(trials) < 2 or not names:
         return None
     figure = figures.titled(9, 5, "Parameters of the complete trials")
     axis = figure.subplots()
@@ -124,11 +124,16 @@ def _column(name: str, trials: Sequence[TrialSummary], log: bool) -> _Column:
         width = high - low or 1.0
         heights = [(value - low) / width if high > low else 0.5 + 0 * value for value in scaled]
         ends = {0.0: min(known), 1.0: max(known)} if high > low else {0.5: known[0]}
-        return _Column(heights, [(height, f"{value:.3g}") for height, value in ends.items()])
+        return _Column(heights, [(height, _tick(value)) for height, value in ends.items()])
     words = sorted({str(value) for value in known})
     places = {word: place / max(1, len(words) - 1) if len(words) > 1 else 0.5 for place, word in enumerate(words)}
     heights = [math.nan if value is None else places[str(value)] for value in found]
     return _Column(heights, [(height, _short(word)) for word, height in places.items()])
+
+
+def _tick(value: float) -> str:
+    """Format the end of an axis."""
+    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _short(text: str) -> str:

@@ -19,7 +19,7 @@ from perilune.viz.report.templates import render
 
 MOST_TRIALS = 10  # in the table of the terminal
 STATES = {"complete": "complete", "pruned": "stopped early", "failed": "failed", "running": "running"}
-NO_GAIN = "No trial was better than the starting point."
+NO_GAIN = "No trial was better than the starting point, which is trial 0, so there is nothing to compare."
 RUNNING = "The search is running. Reload this page to see new trials."
 NOT_COMPARED = "The winner was not compared with the starting point."
 
@@ -105,7 +105,8 @@ def groups(found: Gain) -> tuple[list[float], list[float]]:
 def counts(result: TuningResult) -> str:
     """Return how many trials there are in each state, as words."""
     states = [one.state for one in result.trials]
-    words = f"{len(states)} trials of {result.seeds} seeds: {states.count('complete')} complete"
+    seeds = "1 seed" if result.seeds == 1 else f"{result.seeds} seeds"
+    words = f"{len(states)} trials with {seeds} each: {states.count('complete')} complete"
     for state in ("pruned", "failed", "running"):
         words += f", {states.count(state)} {STATES[state]}" if state in states else ""
     return words

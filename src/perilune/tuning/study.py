@@ -530,6 +530,12 @@ def check_plan(plan: Plan, threshold: float | None) -> None:
             raise ConfigError(
                 "eval_every", every, f"at most {plan.rungs[0]}, because the pruner asha compares trials at that step"
             )
+    if plan.pruner == "asha" and len(plan.seeds) < 2:
+        raise ConfigError(
+            "seeds_per_trial",
+            len(plan.seeds),
+            "at least 2 with the pruner asha. With one seed, use --pruner none",
+        )
     if plan.pruner == "wilcoxon" and len(plan.seeds) < 5:
         raise ConfigError(
             "seeds_per_trial", len(plan.seeds), "at least 5 with the pruner wilcoxon, which needs 4 seeds to decide"

@@ -164,9 +164,11 @@ class WatchedRun:
         if now.state in (INTERRUPTED, FAILED):
             messages.append(f"Training failed: {now.error}" if now.state == FAILED else "Training stopped early")
             hint = (
-                "Resume the run with perilune resume"
-                if now.newest
-                else "The run has no readable checkpoint to resume from"
+                "The run has no readable checkpoint to resume from"
+                if not now.newest
+                else "It belongs to a search, which continues it if it did not stop the trial early"
+                if (self.directory / layout.TRIAL).exists()
+                else "Resume the run with perilune resume"
             )
             messages.append(hint)
         error = now.error if now.state == FAILED else None
