@@ -13,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,16 @@ def test_steps_that_draw_random_numbers_leave_the_generators_unchanged() -> None
                 draw = (random.random, np.random.rand, np.random.randn)[step % 3]
                 draw()
         assert states() == before
+
+
+def test_step_may_import_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = SimpleNamespace(get_rng_state=lambda: SimpleNamespace(equal=lambda other: other.other_tensors))
+    monkeypatch.setitem(sys.modules, "torch", None)  # type: ignore[arg-type]
+    before, draw = random.getstate(), random.random
+    with KeptGenerators().step():
+        monkeypatch.setitem(sys.modules, "torch", torch)  # type: ignore[arg-type]
+        draw()
+    assert random.getstate() == before
 
 
 # Catalogue and report

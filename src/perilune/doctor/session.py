@@ -105,7 +105,7 @@ class KeptGenerators:
         finally:
             own, numpy, torch = _generator_states()
             drawn = own != before[0] or any(map(np.any, map(np.not_equal, numpy[1:], before[1][1:])))
-            drawn |= torch is not None and not torch.equal(before[2])
+            drawn |= torch is not None and (before[2] is None or not torch.equal(before[2]))
             self._unused = 0 if drawn else self._unused + 1
             _restore_generators(before)
 
