@@ -117,7 +117,7 @@ def test_cluster_that_does_not_run_is_an_error(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_machine_with_other_software_or_without_the_directory_is_an_error(tmp_path: Path) -> None:
-    other = {"perilune": "0.0.1", "numpy": np.__version__}
+    other = f"perilune 0.0.1, numpy {np.__version__}"
     with pytest.raises(UsageError, match=r"but this command uses perilune 0.0.1, numpy .*\. Install the same versions"):
         _work(print, other, backend(), "item")
     (trial,) = trials(tmp_path / "elsewhere", 1)

@@ -54,11 +54,13 @@ def make_networks(
 def _input_scale(config: DQNConfig, observation_size: int) -> tuple[float, ...] | None:
     """Return the numbers by which the network divides an observation. Raise ConfigError if there are not O of them."""
     scale = config.observation_scale
-    if isinstance(scale, tuple) and len(scale) != observation_size:
+    if not isinstance(scale, tuple):
+        return None
+    if len(scale) != observation_size:
         raise ConfigError(
             "observation_scale", scale, f"{observation_size} numbers, one for each entry of an observation"
         )
-    return scale if isinstance(scale, tuple) else None
+    return scale
 
 
 def reward_scale(config: DQNConfig) -> float:

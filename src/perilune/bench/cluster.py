@@ -74,7 +74,7 @@ class Cluster:
         aside(f"perilune: using the Ray cluster at {where}, which has {self.jobs} CPUs ({free} free).")
         # Perilune restarts tasks itself, because Ray does not report why a task died.
         self._task: Any = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_run)
-        self._tasks: dict[Future[str | None], Any] = {}
+        self._tasks: dict[Future[str | None], Any] = {}  # those in progress
 
     @property
     def jobs(self) -> int:
@@ -86,11 +86,13 @@ class Cluster:
         task = self._task.remote(work, item, _software(), backend())
         future: Future[str | None] = task.future()
         self._tasks[future] = task
+        future.add_done_callback(lambda done: self._tasks.pop(done, None))
         return future
 
     def cancel(self, future: Future[str | None]) -> None:
         """Stop the task of an item."""
-        self._ray.cancel(self._tasks[future], force=True)
+        if (task := self._tasks.get(future)) is not None:
+            self._ray.cancel(task, force=True)
 
     def described(self, error: BaseException) -> tuple[str, bool]:
         """Return why a task has died, and whether this was because its machine failed."""
@@ -103,9 +105,8 @@ class Cluster:
 
     def close(self) -> None:
         """Stop all tasks, and disconnect from the cluster."""
-        for future, task in self._tasks.items():
-            if not future.done():
-                self._ray.cancel(task, force=True)
+        for task in list(self._tasks.values()):
+            self._ray.cancel(task, force=True)
         if self._connected:
             self._ray.shutdown()
 
@@ -138,23 +139,21 @@ def _check_reachable(address: str) -> None:
         raise ConfigError("cluster", address, expected) from error
 
 
-def _software() -> dict[str, str]:
+def _software() -> str:
     """Return the versions on which the weights of a seed depend, for a seed that moves to another machine."""
-    return {"perilune": manifest.version(), "numpy": np.__version__}
+    return f"perilune {manifest.version()}, numpy {np.__version__}"
 
 
-def _run(work: Callable[[Item], object], item: Item, software: dict[str, str], name: Backend) -> str | None:
+def _run(work: Callable[[Item], object], item: Item, software: str, name: Backend) -> str | None:
     """Call ``work`` on this machine of the cluster. Return None or the reason for a failure."""
     show_warnings()
     return attempt(partial(_work, work, software, name), item)
 
 
-def _work(work: Callable[[Item], object], software: dict[str, str], name: Backend, item: Item) -> object:
+def _work(work: Callable[[Item], object], software: str, name: Backend, item: Item) -> object:
     """Call ``work``. Wait until the process that worked on the item before, on a machine that failed, is gone."""
     if (found := _software()) != software:
-        needed = ", ".join(f"{library} {version}" for library, version in software.items())
-        present = ", ".join(f"{library} {version}" for library, version in found.items())
-        raise UsageError(f"{platform.node()} has {present}, but this command uses {needed}. Install the same versions.")
+        raise UsageError(f"{platform.node()} has {found}, but this command uses {software}. Install the same versions.")
     start = time.monotonic()
     with using(name):
         while True:

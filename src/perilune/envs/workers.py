@@ -58,10 +58,10 @@ def members(env: Env, count: int, workers: int) -> list[RemoteEnv]:
     Args:
         env: the environment, which ``check_workers`` accepts.
         count: number of copies.
-        workers: number of processes. They share the copies evenly.
+        workers: number of processes, at most ``count``. They share the copies evenly.
     """
-    started = [Worker(env) for _ in range(min(workers, count))]
-    return [RemoteEnv(started[index % len(started)], env) for index in range(count)]
+    started = [Worker(env) for _ in range(workers)]
+    return [RemoteEnv(started[index % workers], env) for index in range(count)]
 
 
 class RemoteEnv(gym.Env[Any, Any]):
@@ -218,7 +218,7 @@ def _serve(connection: Connection, given: Any) -> None:
                 answer = None, _portable(error)
             try:
                 connection.send(answer)
-            except (TypeError, AttributeError, ValueError) as error:  # such as an info that cannot be pickled
+            except (TypeError, AttributeError, ValueError) as error:  # such as an observation that cannot be pickled
                 connection.send((None, _portable(error)))
     for env in envs.values():
         close(env)

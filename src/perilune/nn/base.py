@@ -99,7 +99,7 @@ class LayerStep:
     dx: Array | None
 
 
-class Optimizer:
+class Optimizer(ABC):
     """Base class of optimizers.
 
     Args:
@@ -118,6 +118,7 @@ class Optimizer:
         self.updates = 0
         self._step = np.empty(size, dtype)
 
+    @abstractmethod
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
         """Update the parameters in place.
 
@@ -126,7 +127,6 @@ class Optimizer:
             gradients: g = d loss / dw, float [P].
             learning_rate: step size, >= 0.
         """
-        raise NotImplementedError
 
 
 class Parameterized:

@@ -129,7 +129,6 @@ class Study:
             out.mkdir(parents=True, exist_ok=True)
         self.plan, self.out, self.name = plan, out, out.resolve().name
         self._active: list[Active] = []
-        self._finished = 0  # trials that this process has ended
         with self._locked():
             opened, self._journal = open_storage(storage)
             pruner = samplers.pruner(plan.pruner, plan.base.train.steps)
@@ -224,10 +223,10 @@ class Study:
                         if not self._others():
                             break
                         time.sleep(POLL)
-                    finished = self._finished
+                    running = len(self._active)
                     for job, reason in workers.wait().items() if len(workers) else ():
                         self._ended(job, reason, workers, screen)
-                    if self._finished > finished:
+                    if len(self._active) < running:
                         ended()
                     if not quiet:
                         states = [learning.progress(job.seed) for job in workers.running()]
@@ -406,7 +405,6 @@ class Study:
     def _finish(self, active: Active, state: TrialState, value: float | None = None) -> None:
         """End a trial in the storage, and release its lock."""
         self.optuna.tell(active.trial, value, state=state)
-        self._finished += 1
         self._active.remove(active)
         active.lock.release()
 
@@ -530,12 +528,9 @@ def check_plan(plan: Plan, threshold: float | None) -> None:
             raise ConfigError(
                 "eval_every", every, f"at most {plan.rungs[0]}, because the pruner asha compares trials at that step"
             )
-    if plan.pruner == "asha" and len(plan.seeds) < 2:
-        raise ConfigError(
-            "seeds_per_trial",
-            len(plan.seeds),
-            "at least 2 with the pruner asha. With one seed, use --pruner none",
-        )
+        if len(plan.seeds) < 2:
+            expected = "at least 2 with the pruner asha. With one seed, use --pruner none"
+            raise ConfigError("seeds_per_trial", len(plan.seeds), expected)
     if plan.pruner == "wilcoxon" and len(plan.seeds) < 5:
         raise ConfigError(
             "seeds_per_trial", len(plan.seeds), "at least 5 with the pruner wilcoxon, which needs 4 seeds to decide"

@@ -37,7 +37,10 @@ STATIC = Path(__file__).parent / "static"
 MAX_RUNS = 500  # in a query
 MAX_OUTCOMES = 6  # of a run; the page has as many colors
 MAX_REPORT = 2**26  # bytes
-REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
 POLL_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0
 

@@ -5,8 +5,8 @@ export const EMPTY = modelOf({ root: "", message: null, runs: [], searches: [] }
 
 /**
  * Index the server's list of runs. ``byId`` maps ids to runs; ``label(id)`` and ``groupLabel(group)`` return short
- * names; ``searches`` are the names of searches for settings; ``groups`` maps groups to runs; ``groupsOfSeeds(ids)`` returns the groups with more than one seed among
- * ``ids``.
+ * names; ``searches`` are the names of searches for settings; ``groups`` maps groups to runs; ``groupsOfSeeds(ids)``
+ * returns the groups with more than one seed among ``ids``.
  */
 export function modelOf({ root, message, runs, searches }) {
   const paths = runs.map((run) => run.id.split("/"));
