@@ -13,7 +13,7 @@ RULES = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding=
 AVOID = [(re.compile(rf"\b(?:{words})\b", re.IGNORECASE), instead) for words, instead in RULES["avoid"].items()]
 ANY = re.compile(rf"\b(?:{'|'.join(RULES['avoid'])})\b", re.IGNORECASE)  # faster than each of them on every line
 ALLOWED = [(each["path"], re.compile(each["text"], re.IGNORECASE)) for each in RULES["exceptions"]]
-TEXT = (".py", ".md", ".html", ".js", ".css", ".toml", ".ipynb", "Makefile")
+TEXT = (".py", ".md", ".html", ".js", ".mjs", ".css", ".toml", ".ipynb", "Makefile")
 SINCE = "2026-11-28"  # older commit messages are not checked
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -20,6 +20,7 @@ from perilune.agent.dqn import Agent
 from perilune.agent.settings import AgentSettings, TrainSettings, build, check_names
 from perilune.envs.known import lookup, presets
 from perilune.errors import ShapeError, UnsupportedEnvironmentError, UsageError
+from perilune.export import export_agent, foreign
 from perilune.history import History
 from perilune.recording import Callback, Recording
 from perilune.replay.symmetry import Symmetry
@@ -492,6 +493,50 @@ class DQN:
         weights.save_weights(target, self.agent, envs.name(self.env))
         return target
 
+    def export(
+        self,
+        target: Literal["onnx", "c", "js", "python"],
+        out: str | Path,
+        *,
+        int8: bool = False,
+        episodes: int = 100,
+        max_episode_steps: int | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Export the greedy policy for other programs: as ONNX, C, JavaScript or one Python file.
+
+        Perilune also writes a self-test and contract.json, which describes the inputs and outputs.
+
+        Args:
+            target: "onnx", "c", "js" or "python".
+            out: directory to write.
+            int8: store the weights of the C export as 8-bit integers.
+            episodes: greedy episodes for the score in contract.json (>= 0).
+            max_episode_steps: step limit of these episodes, for environments without a time limit.
+            overwrite: replace an earlier export in ``out``.
+
+        Returns:
+            The directory.
+
+        Raises:
+            ConfigError: ``target`` does not exist, or an argument does not fit it.
+            ExportError: the weights are not finite.
+            RunDirectoryError: ``out`` contains other files, or cannot be written.
+            MissingDependencyError: the target "onnx" needs onnx, which is not installed.
+        """
+        with one_blas_thread():
+            export_agent(
+                self.agent,
+                self.env,
+                target,
+                Path(out),
+                int8=int8,
+                episodes=episodes,
+                max_episode_steps=max_episode_steps,
+                overwrite=overwrite,
+            )
+        return Path(out)
+
     @_ClassMethod
     def load(cls: type[DQN], path: str | Path, env: envs.Env | str | None = None) -> DQN:  # noqa: N805 -- a class method
         """Load an agent from a weights file or a run directory, to evaluate it or train it further.
@@ -514,10 +559,65 @@ class DQN:
             UnsupportedEnvironmentError: the environment in the file cannot be made. Pass ``env``.
         """
         agent, _, made = weights.load_with_env(weights.weights_file(Path(path)), env)
+        return cls._of(agent, made)
+
+    @classmethod
+    def _of(cls, agent: Agent, env: envs.Env) -> DQN:
         loaded = cls.__new__(cls)
-        loaded.agent, loaded.env, loaded.preset = agent, made, None
+        loaded.agent, loaded.env, loaded.preset = agent, env, None
         loaded._chosen, loaded._measured = frozenset(), ()
         return loaded
+
+    @_ClassMethod
+    def from_state_dict(
+        cls: type[DQN],  # noqa: N805 -- a class method
+        source: str | Path | Mapping[str, Any],
+        env: envs.Env | str,
+        activation: Literal["relu", "tanh"] = "relu",
+    ) -> DQN:
+        """Return an agent with the weights of a PyTorch network of dense layers, such as a policy of Stable-Baselines3.
+
+        The weights of a target network are ignored. The agent has the default settings otherwise. To train it further,
+        pass a ``TrainConfig`` or settings to ``train``.
+
+        Args:
+            source: a .safetensors file, or a state dict whose values are arrays or tensors.
+            env: the environment or its ID.
+            activation: the activation of the hidden layers.
+
+        Returns:
+            A new agent.
+
+        Raises:
+            ExportError: the weights are not those of a sequence of dense layers.
+            ShapeError: the network does not fit the environment.
+            FileFormatError: the file is damaged.
+            RunDirectoryError: the file cannot be read.
+        """
+        made = _environment(env)
+        return cls._of(foreign.from_state_dict(source, made, activation), made)
+
+    @_ClassMethod
+    def from_onnx(cls: type[DQN], path: str | Path, env: envs.Env | str) -> DQN:  # noqa: N805 -- a class method
+        """Return an agent with the weights of an ONNX model of dense layers, ReLU and tanh.
+
+        The agent has the default settings otherwise.
+
+        Args:
+            path: the .onnx file.
+            env: the environment or its ID.
+
+        Returns:
+            A new agent.
+
+        Raises:
+            ExportError: the model has other operators, or is damaged.
+            ShapeError: the network does not fit the environment.
+            RunDirectoryError: the file cannot be read.
+            MissingDependencyError: onnx is not installed.
+        """
+        made = _environment(env)
+        return cls._of(foreign.from_onnx(Path(path), made), made)
 
     @_ClassMethod
     def pretrained(cls: type[DQN], env: envs.Env | str) -> DQN:  # noqa: N805 -- a class method

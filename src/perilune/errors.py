@@ -80,6 +80,10 @@ class TrialError(PeriluneError, RuntimeError):
     """Some seeds of a benchmark failed. The results of the other seeds are kept."""
 
 
+class ExportError(PeriluneError, ValueError):
+    """An agent cannot be exported, or an exported or foreign file cannot be used as an agent."""
+
+
 class ExaminationError(PeriluneError, ValueError):
     """The doctor cannot examine the given program."""
 

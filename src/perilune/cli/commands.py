@@ -43,6 +43,12 @@ def flag(name: str, text: str) -> Option:
 RUN = argument("run", "RUN", "Run directory.")
 RUNS = argument("runs", "RUN", "Run directories, or directories of runs.", nargs="*", default=[])
 SOURCE = argument("source", "RUN_OR_FILE", "Run directory or .safetensors file. With --pretrained, an environment ID.")
+EXPORTED = argument(
+    "source",
+    "RUN_OR_FILE",
+    "Run directory, .safetensors file, or exported policy (directory of an ONNX export, .onnx or .py file). With "
+    "--pretrained, an environment ID.",
+)
 PRETRAINED = flag("--pretrained", "Use the pre-trained agent of an environment, such as LunarLander-v3.")
 ENV = option("--env", str, "", "Environment ID. Required if a module registers it: my_module:MyEnv-v0.", metavar="ID")
 ENV_KWARGS = option(
@@ -101,8 +107,22 @@ COMMANDS = {
     ),
     "evaluate": Command(
         "runs",
-        "Evaluate a trained agent on fixed start states that training never uses. The agent acts greedily.",
-        (*AGENT, option("--episodes", whole, 100, "Episodes to play (>= 1)."), JSON),
+        "Evaluate a trained agent or an exported policy on fixed start states that training never uses. The agent acts "
+        "greedily. Evaluating an exported Python file runs its code.",
+        (EXPORTED, *AGENT[1:], option("--episodes", whole, 100, "Episodes to play (>= 1)."), JSON),
+    ),
+    "export": Command(
+        "export",
+        "Export a trained agent as ONNX, C, JavaScript or one Python file.",
+        (
+            *AGENT,
+            option("--to", str, None, "Kind of export.", choices=("onnx", "c", "js", "python"), required=True),
+            option("--out", path, None, "Directory to write. Default: exports/ENV-TARGET."),
+            flag("--int8", "Store the weights of the C export as 8-bit integers."),
+            option("--episodes", whole, 100, "Greedy episodes for the score in contract.json (>= 0)."),
+            flag("--overwrite", "Replace an earlier export in the directory."),
+            JSON,
+        ),
     ),
     "list": Command(
         "runs",

@@ -84,14 +84,16 @@ class Parser(argparse.ArgumentParser):
         raise CommandLineError(f"{self.prog}: {message}{end} See {self.prog} --help.")
 
     def _meaning(self, metavar: str) -> str:
-        """Return the help of a positional argument."""
-        text = next(action.help or "" for action in self._actions if action.metavar == metavar)
+        """Return the help of a required argument, by its metavar or option."""
+        named = (action for action in self._actions if metavar in (action.metavar, *action.option_strings))
+        text = next(action.help or "" for action in named)
         start = text[:2] if text[:2].isupper() else text[:2].lower()  # keep "ID"
         return start + text[2:].rstrip(".")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            expected = f"expected {', '.join(action.choices)}. {suggestion(value, action.choices)}"
+            *words, last = action.choices
+            expected = f"expected {', '.join(words)} or {last}. {suggestion(value, action.choices)}"
             raise argparse.ArgumentError(action, f"{value!r} is invalid: {expected}")
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
 from perilune._utils.console import aside, say
 from perilune._utils.text import number
 from perilune.api import DQN
 from perilune.envs.known import ENVIRONMENTS, presets
 from perilune.errors import FileFormatError, PeriluneError, UsageError
+from perilune.export.artifact import contract_of, find_artifact, load_policy
+from perilune.export.write import CONTRACT
 from perilune.runs import checkpoint, inspection, logs, manifest, pretrained, weights
 from perilune.runs.search import find_runs
 from perilune.runs.status import UNREADABLE, read_status
@@ -75,22 +79,23 @@ def show(options: Namespace, content: object, text: str) -> None:
 
 def run_evaluate(options: Namespace) -> None:
     """Evaluate a trained agent on fixed start states that training never uses."""
-    dqn, run = load(options), options.source.is_dir() and not options.pretrained
-    with one_blas_thread(), progress_bar(f"perilune: evaluating {agent_name(options)}") as tell:
-        result = evaluate(
-            dqn.agent.greedy_action, dqn.env, options.episodes, max_episode_steps=options.max_episode_steps, tell=tell
-        )
+    artifact = None if options.pretrained else find_artifact(options.source)
+    title = agent_name(options) if artifact is None else str(artifact)
+    env, policy, env_steps = _trained(options) if artifact is None else _exported(options, artifact)
+    with one_blas_thread(), progress_bar(f"perilune: evaluating {title}") as tell:
+        result = evaluate(policy, env, options.episodes, max_episode_steps=options.max_episode_steps, tell=tell)
+    run = options.source.is_dir() and not options.pretrained and artifact is None
     names = ("mean_return", "iqm_return", "std_return", "min_return", "max_return", "solved_share", "outcome_shares")
     content = {
-        "environment": envs.name(dqn.env),
-        "checkpoint": options.checkpoint if run else agent_name(options),
-        "env_steps": dqn.agent.env_steps,
+        "environment": envs.name(env),
+        "checkpoint": options.checkpoint if run else title,
+        "env_steps": env_steps,
         "episodes": options.episodes,
         "solved_mark": result.reward_threshold,
         **{name: getattr(result, name) for name in (*names, "returns", "lengths", "outcomes")},
     }
     lines = [
-        f"{agent_name(options)}, {options.episodes} greedy episodes",
+        f"{title}, {options.episodes} greedy episodes",
         f"  mean return         {result.mean_return:9.2f}",
         f"  interquartile mean  {result.iqm_return:9.2f}",
         f"  standard deviation  {result.std_return:9.2f}",
@@ -101,9 +106,30 @@ def run_evaluate(options: Namespace) -> None:
         lines.append(f"  at or above {result.reward_threshold:<8g}{result.solved_share:9.0%}")
     lines += [f"  {label:<20}{share:9.0%}" for label, share in (result.outcome_shares or {}).items()]
     endless = sum(length == ENDLESS for length in result.lengths)
-    if endless and options.max_episode_steps is None and envs.time_limit(dqn.env) is None:
+    if endless and options.max_episode_steps is None and envs.time_limit(env) is None:
         lines.append(f"  {endless} of the episodes did not end and were truncated after {ENDLESS:,} steps")
     show(options, content, "\n".join(lines))
+
+
+class Playable(NamedTuple):
+    """What ``evaluate`` plays."""
+
+    env: envs.Env
+    policy: Callable[[Array], int]
+    env_steps: int | None
+
+
+def _trained(options: Namespace) -> Playable:
+    dqn = load(options)
+    return Playable(dqn.env, dqn.agent.greedy_action, dqn.agent.env_steps)
+
+
+def _exported(options: Namespace, artifact: Path) -> Playable:
+    contract = contract_of(artifact)
+    if contract is None and not options.env:
+        raise UsageError(f"{artifact} has no {CONTRACT} beside it. Pass the environment with --env.")
+    env = envs.flattened(make_env(options, "" if contract is None else contract.environment))
+    return Playable(env, load_policy(artifact, env), None if contract is None else contract.env_steps)
 
 
 def run_info(options: Namespace) -> None:

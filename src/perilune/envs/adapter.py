@@ -207,7 +207,7 @@ def flattened(env: Env) -> Env:
     if not isinstance(env, gym.Env) or _is_flat(env.observation_space) or _fault(env.observation_space) is not None:
         return env
     wrapper = gym.wrappers.FlattenObservation(env)
-    flatten, parts = wrapper.func, list(_parts(env.observation_space))
+    flatten, parts = wrapper.func, list(space_parts(env.observation_space))
 
     def checked(observation: Any) -> Array:
         for part, path in parts:
@@ -286,7 +286,7 @@ def _is_flat(space: spaces.Space[Any]) -> TypeGuard[spaces.Box]:
 
 def _fault(space: spaces.Space[Any]) -> str | None:
     """Explain why observations from ``space`` cannot be flattened, and what to do. None if they can."""
-    for part, path in _parts(space):
+    for part, path in space_parts(space):
         where = _position(path)
         if isinstance(part, spaces.Box) and len(part.shape) > 1:
             return (
@@ -308,12 +308,14 @@ def _fault(space: spaces.Space[Any]) -> str | None:
     return None
 
 
-def _parts(space: spaces.Space[Any], path: tuple[Any, ...] = ()) -> Iterator[tuple[spaces.Space[Any], tuple[Any, ...]]]:
+def space_parts(
+    space: spaces.Space[Any], path: tuple[Any, ...] = ()
+) -> Iterator[tuple[spaces.Space[Any], tuple[Any, ...]]]:
     """Yield the parts of a Tuple or Dict space at any depth, with their keys. Yield any other space itself."""
     if isinstance(space, spaces.Tuple | spaces.Dict):
         named = space.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
         for key, part in named:
-            yield from _parts(part, (*path, key))
+            yield from space_parts(part, (*path, key))
     else:
         yield space, path
 

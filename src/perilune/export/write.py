@@ -1,0 +1,191 @@
+"""Write an export: the files of the target, golden vectors with a self-test, and contract.json."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import msgspec
+
+from perilune import envs
+from perilune._utils.arrays import Array
+from perilune._utils.text import quoted, suggestion
+from perilune.agent.dqn import Agent
+from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.export import c, javascript, onnx, python
+from perilune.export.contract import FORMAT, Contract, contract
+from perilune.export.golden import golden_vectors
+from perilune.export.policy import Policy, from_agent, q_values, unencoded
+from perilune.runs import files
+from perilune.runs.pretrained import Score
+from perilune.training.evaluation import SCORE_SEEDS, Evaluation, evaluate
+
+Target = Literal["onnx", "c", "js", "python"]
+TARGETS: tuple[str, ...] = get_args(Target)
+CONTRACT = "contract.json"
+SELFTESTS = {
+    "onnx": "python selftest.py",
+    "c": "make test",
+    "js": "node selftest.mjs",
+    "python": "python selftest.py",
+}
+"""The command that checks an export, in its directory."""
+
+
+def export_agent(
+    agent: Agent,
+    env: envs.Env,
+    target: str,
+    out: Path,
+    *,
+    int8: bool = False,
+    episodes: int = 100,
+    max_episode_steps: int | None = None,
+    overwrite: bool = False,
+    tell: Callable[[int, int], object] | None = None,
+) -> Contract:
+    """Export the greedy policy of an agent.
+
+    Args:
+        agent: the agent.
+        env: its environment, with flattened observations. It is reset.
+        target: "onnx", "c", "js" or "python".
+        out: directory to write.
+        int8: store the weights of the C export as 8-bit integers.
+        episodes: greedy episodes for the score in contract.json (>= 0).
+        max_episode_steps: step limit of these episodes, by default that of the environment.
+        overwrite: replace an earlier export in ``out``.
+        tell: function that is called after each episode with the number of played and of all episodes.
+
+    Returns:
+        The content of contract.json.
+
+    Raises:
+        ConfigError: ``target`` does not exist, or does not support ``int8``, or ``episodes`` is negative.
+        ExportError: the agent cannot be exported.
+        RunDirectoryError: ``out`` contains other files, or cannot be written.
+        FileFormatError: ``out`` contains a link or a damaged contract.json.
+        MissingDependencyError: onnx is not installed.
+        EnvironmentFaultError: the environment raised an exception or violated the Gymnasium interface.
+    """
+    if target not in TARGETS:
+        raise ConfigError("target", target, f"one of {', '.join(TARGETS)}. {suggestion(target, TARGETS)}".rstrip())
+    if int8 and target != "c":
+        raise ConfigError("int8", True, f"False for the target {target}; only C supports 8-bit weights")
+    if episodes < 0:
+        raise ConfigError("episodes", episodes, "a whole number >= 0")
+    if target == "onnx":
+        onnx.load_library()
+    _check_directory(out, overwrite)
+    policy = from_agent(agent, env)
+    golden = golden_vectors(agent, env, policy)
+    match target:
+        case "onnx":
+            content = onnx.render(policy, golden)
+        case "c":
+            content = {**c.render(policy, golden, int8=int8)}
+        case "js":
+            content = {**javascript.render(policy, golden)}
+        case _:
+            content = {**python.render(policy, golden)}
+    options: dict[str, Any] = {"max_episode_steps": max_episode_steps, "tell": tell}
+    score = exported_score = None
+    if episodes:
+        score = _score(evaluate(agent.greedy_action, env, episodes, **options))
+        if int8:
+            reduced = c.quantized(policy)
+            exported_score = _score(evaluate(lambda obs: _index(reduced, obs), env, episodes, **options))
+    encoded = {name: each.encode() if isinstance(each, str) else each for name, each in content.items()}
+    made = contract(
+        policy,
+        target=cast(Target, target),
+        precision="int8" if int8 else "float32",
+        seed=agent.seed,
+        env_steps=agent.env_steps,
+        score=score,
+        exported_score=exported_score,
+        files={name: hashlib.sha256(each).hexdigest() for name, each in encoded.items()},
+    )
+    _write(out, encoded, made)
+    return made
+
+
+def _check_directory(out: Path, overwrite: bool) -> None:
+    """Raise RunDirectoryError if ``out`` has files that this export may not replace."""
+    with files.reported("read", out):
+        if not out.exists():
+            return
+        if not out.is_dir():
+            raise RunDirectoryError(f"{out} is a file: expected a directory to write. Pass another --out.")
+        found = {path.name for path in out.iterdir()}
+    if not found:
+        return
+    earlier = set()
+    if CONTRACT in found:
+        earlier = {CONTRACT, *read_contract(out).files}
+    if others := sorted(found - earlier):
+        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        raise RunDirectoryError(f"{out} contains other files: {shown}. Pass a new or empty directory as --out.")
+    if not overwrite:
+        raise RunDirectoryError(f"{out} already contains an export. Pass --overwrite to replace it, or another --out.")
+
+
+def _write(out: Path, content: dict[str, bytes], made: Contract) -> None:
+    """Write the files of an export, and contract.json last. Delete the files of an earlier export."""
+    with files.reported("written", out):
+        out.mkdir(parents=True, exist_ok=True)
+        for path in out.iterdir():
+            if path.name not in content:
+                path.unlink()
+    for name, each in content.items():
+        files.write(out / name, each)
+    files.write(out / CONTRACT, msgspec.json.format(msgspec.json.encode(made), indent=2), b"\n")
+
+
+def read_contract(directory: Path) -> Contract:
+    """Return the content of contract.json of an export.
+
+    Args:
+        directory: the directory of the export.
+
+    Raises:
+        RunDirectoryError: the file cannot be read.
+        FileFormatError: the file is damaged, or has another format.
+    """
+    path = directory / CONTRACT
+    content = files.read_json(path)
+    if content.get("format") != FORMAT:
+        raise FileFormatError(f"{path} is not the contract of an export: its format is not {FORMAT!r}.")
+    try:
+        return msgspec.convert(content, Contract)
+    except msgspec.ValidationError as error:
+        raise FileFormatError(f"{path} is invalid: {error}. Export the agent again.") from error
+
+
+def _index(policy: Policy, obs: Array) -> int:
+    """Return the index of the greedy action for a flattened observation [O]."""
+    return int(q_values(policy, unencoded(policy.entries, obs[None])).argmax())
+
+
+def _score(result: Evaluation) -> Score:
+    return Score(
+        episodes=len(result.returns),
+        first_seed=SCORE_SEEDS,
+        mean=result.mean_return,
+        iqm=result.iqm_return,
+        min=result.min_return,
+        max=result.max_return,
+        std=result.std_return,
+    )
+
+
+def next_command(target: str, out: Path) -> str:
+    """Return the command that runs the self-test of an export.
+
+    Args:
+        target: the kind of export.
+        out: its directory.
+    """
+    return f"cd {quoted([str(out)])} && {SELFTESTS[target]}"
