@@ -23,8 +23,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from perilune import DQNConfig, TrainConfig
-from perilune._utils.statistics import moving_average
+from perilune._utils.statistics import estimate, interquartile_mean, moving_average
 from perilune.bench.learning import Trial, failed, run_trials
+from perilune.bench.results import format_estimate
 from perilune.runs import logs
 from perilune.runs.scores import Score
 
@@ -112,10 +113,11 @@ def run(experiments: Sequence[Experiment], seeds: int, jobs: int, out: Path) -> 
 
 
 def table(scores: dict[str, list[Score]]) -> str:
-    """Return a Markdown table with the median and the range over the seeds."""
+    """Return a Markdown table with the interquartile mean over the seeds and its 95 % interval."""
+    generator = np.random.default_rng(0)
 
     def spread(values: Sequence[float]) -> str:
-        return f"{statistics.median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
+        return format_estimate(estimate(interquartile_mean, [values], generator), 0)
 
     lines = [
         "| experiment | best 100 training episodes | greedy, final | greedy, best checkpoint | solved | steps |",
