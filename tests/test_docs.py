@@ -20,7 +20,9 @@ from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import build
 
 ROOT = Path(__file__).parents[1]
-GENERATED = re.compile(r"docs/(_build/|reference/(commands\.md|settings\.md|doctor-report\.md|findings/))")
+GENERATED = re.compile(
+    r"docs/(_build/|_static/demos/|reference/(commands\.md|settings\.md|doctor-report\.md|findings/))"
+)
 """Pages that docs/_generate.py writes. Sphinx checks the links to them."""
 WRITTEN = [page for page in sorted((ROOT / "docs").rglob("*.md")) if not GENERATED.match(str(page.relative_to(ROOT)))]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *WRITTEN]
@@ -34,6 +36,7 @@ SMALL = {
     "evaluate": ["--episodes", "1", "--max-episode-steps", "60"],
     "video": ["--episodes", "1", "--max-episode-steps", "60"],
     "report": ["--episodes", "1"],
+    "export": ["--episodes", "1"],
     "doctor": ["--budget", "5"],
     "tune": [
         *("--trials", "1", "--seeds-per-trial", "1", "--jobs", "1", "--comparison-seeds", "0", "--steps", "320"),
@@ -63,7 +66,7 @@ ONLY_PARSED = {
 }
 LONG = ("reports-and-maps.md", "reading-curves.md", "headless-server.md", "examine-your-agent.md", "tune.md")
 """Pages whose commands take more than about 3 CPU-seconds."""
-OTHER_PROGRAMS = ("cd", "git", "pip", "source", "uv")
+OTHER_PROGRAMS = ("cd", "git", "node", "pip", "source", "uv")
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ def test_python_blocks_are_valid_and_nearly_all_executed() -> None:
         ast.parse(block.text, filename=f"{name(block.page)}, line {block.line}")
     skipped = [block for block in PYTHON if block.skipped]
     assert len(PYTHON) - len(skipped) >= 3
-    assert len(skipped) <= 12  # change this number if you add one on purpose
+    assert len(skipped) <= 15  # change this number if you add one on purpose
 
 
 def anchors(page: Path) -> set[str]:
