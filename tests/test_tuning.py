@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from perilune.training.evaluation import SCORE_SEEDS, SELECTION_SEEDS, TUNING_SE
 from perilune.tuning import report, study, work
 from perilune.tuning.result import TuningResult
 from perilune.tuning.space import Base, from_dict
-from perilune.tuning.storage import Journal
+from perilune.tuning.storage import Journal, update_shared
 from perilune.tuning.study import Plan, Study
 from perilune.tuning.work import Job, area, combined, unsolved
 
@@ -203,11 +204,19 @@ def test_search_resumes_after_sigkill_without_a_lost_or_repeated_trial(finished:
     ]
 
 
+def test_processes_of_a_search_can_write_the_same_file_at_the_same_time(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    contents = [bytes([letter]) * 1_000 for letter in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda content: [update_shared(path, content) for _ in range(50)], contents))
+    assert path.read_bytes() in contents
+
+
 @pytest.mark.long
 def test_search_survives_kills_of_several_processes(finished: Path, tmp_path: Path) -> None:
-    """Four processes share a search, and each is killed at random moments and started again."""
+    """Four processes share a search. One of them is killed at a random moment and started again, 100 times."""
     out, generator = tmp_path / finished.name, np.random.default_rng(0)
-    options = ["--trials", "12", "--comparison-seeds", "0"]
+    options = ["--trials", "30", "--comparison-seeds", "0"]
     command = [sys.executable, "-m", "perilune", "tune", "CartPole-v1", "--out", str(out), *SEARCH, *OPTIONS, *options]
 
     def started() -> subprocess.Popen[bytes]:
@@ -215,7 +224,7 @@ def test_search_survives_kills_of_several_processes(finished: Path, tmp_path: Pa
         return subprocess.Popen([*command, "--quiet"], env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
 
     processes = [started() for _ in range(4)]
-    for _ in range(25):
+    for _ in range(100):
         time.sleep(float(generator.uniform(0.5, 4.0)))
         place = int(generator.integers(4))
         processes[place].kill()
@@ -223,9 +232,9 @@ def test_search_survives_kills_of_several_processes(finished: Path, tmp_path: Pa
         processes[place] = started()
     assert [process.wait() for process in processes] == [0] * 4
     found = trials(out)
-    assert [one.number for one in found] == list(range(12))
+    assert [one.number for one in found] == list(range(30))
     assert {one.state for one in found} == {TrialState.COMPLETE}
-    assert len({json.dumps(one.params, sort_keys=True) for one in found}) == 12
+    assert len({json.dumps(one.params, sort_keys=True) for one in found}) == 30
     for one in found[:3]:
         expected = trials(finished)[one.number]
         assert (one.params, one.value) == (expected.params, expected.value)

@@ -11,10 +11,10 @@ from perilune._utils.statistics import LEAST_SEEDS
 from perilune._utils.text import duration, quoted
 from perilune.bench.results import comparison_table, format_estimate, markdown
 from perilune.errors import MissingDependencyError, PeriluneWarning
-from perilune.runs import files
 from perilune.runs.search import SEARCH_REPORT
 from perilune.tuning import work
 from perilune.tuning.result import Gain, TuningResult
+from perilune.tuning.storage import update_shared
 from perilune.viz.report.templates import render
 
 MOST_TRIALS = 10  # in the table of the terminal
@@ -36,7 +36,7 @@ def write(result: TuningResult, running: bool = False) -> list[Path]:
     """
     path = result.directory / SEARCH_REPORT
     try:
-        files.update(path, html(result, running=running).encode())
+        update_shared(path, html(result, running=running).encode())
     except MissingDependencyError as error:
         warnings.warn(f"the report was not written: {error}", PeriluneWarning, stacklevel=2)
         return []
@@ -157,9 +157,10 @@ def number(one: Any) -> str:
 
 
 def _winner(result: TuningResult) -> str:
+    complete = len(result.ranked)
+    optimistic = f" This figure is optimistic, because it is the best of {complete}." if complete > 1 else ""
     return (
-        f"Best: trial {result.best}, {result.objective} {value(result, result.best_value)}. This figure is optimistic, "
-        f"because it is the best of {sum(one.value is not None for one in result.trials)}.\n"
+        f"Best: trial {result.best}, {result.objective} {value(result, result.best_value)}.{optimistic}\n"
         f"Train with its settings: {command(result)}"
     )
 

@@ -25,7 +25,6 @@ from perilune.bench.learning import Trial
 from perilune.bench.results import Result
 from perilune.envs.known import lookup, presets
 from perilune.errors import ConfigError
-from perilune.runs import files
 from perilune.runs.files import read_json
 from perilune.runs.scores import SCORE_FILE, read_score
 from perilune.runs.search import SEARCH_SPACE
@@ -35,6 +34,7 @@ from perilune.tuning.defaults import default_space
 from perilune.tuning.result import BEST_FILE, Gain, TrialSummary, TuningResult
 from perilune.tuning.samplers import PrunerName, SamplerName
 from perilune.tuning.space import Base, Space
+from perilune.tuning.storage import update_shared
 from perilune.tuning.study import Plan, Study, check_plan, settings_toml
 from perilune.tuning.work import Objective
 
@@ -108,7 +108,7 @@ def search(
     start = plan.space.start(base)
     with closing(open_engine(jobs, cluster, reuse=True)) as engine:
         study = Study(plan, out, storage or out / JOURNAL)
-        files.update(out / SEARCH_SPACE, plan.space.to_toml().encode())
+        update_shared(out / SEARCH_SPACE, plan.space.to_toml().encode())
         study.run(trials, engine, quiet, Reporter(study, start))
         best = study.best()
         if best is not None and comparison_seeds and study.settings(best) != base:
@@ -189,7 +189,7 @@ def _result(study: Study, start: Mapping[str, Any] | None, gain: Gain | None) ->
     if best is None:
         raise study.no_winner()
     settings = study.settings(best)
-    files.update(study.out / BEST_FILE, settings_toml(study.plan, settings).encode())
+    update_shared(study.out / BEST_FILE, settings_toml(study.plan, settings).encode())
     return TuningResult(
         environment=study.plan.name,
         objective=study.plan.objective,

@@ -20,6 +20,21 @@ from perilune.runs import files
 GRACE = 5  # seconds after which a lock that a killed process left behind is removed
 LARGEST = 2**32  # bytes of a journal
 START = b'{"op_code":'  # of each line
+LOCK = ".lock"  # of a directory that several processes write
+
+
+def update_shared(path: Path, content: bytes) -> None:
+    """Write a file that several processes of a search may write at the same time, unless it has this content already.
+
+    Args:
+        path: the file.
+        content: its content.
+
+    Raises:
+        RunDirectoryError: the file cannot be written.
+    """
+    with files.reported("written", path), FileLock(path.parent / LOCK):
+        files.update(path, content)
 
 
 class _Lock(BaseJournalFileLock):

@@ -33,12 +33,11 @@ from perilune.training.events import Evaluated
 from perilune.tuning import samplers, work
 from perilune.tuning.samplers import PrunerName, SamplerName
 from perilune.tuning.space import Base, Space, of_parameters
-from perilune.tuning.storage import open_storage
+from perilune.tuning.storage import LOCK, open_storage
 from perilune.tuning.work import Job, Objective
 from perilune.viz.terminal import Board, board
 
 FORMAT = 1
-LOCK = ".lock"
 FAILURE = "failure.txt"
 PLAN = "perilune"  # user attribute of the study that holds its plan
 MOST_FAILURES = 3  # failed trials without a completed one, after which the study stops
