@@ -115,7 +115,7 @@ def measure_board(directory: Path, machine: str, options: list[str]) -> tuple[in
     emulator += ["-semihosting-config", "enable=on,target=native", "-icount", "shift=0", "-kernel", "measure.elf"]
     printed = output(*emulator, cwd=directory)
     found = dict(re.findall(r"^([\w ]+): ([\d.]+)$", printed, re.M))
-    if "passed: " not in printed or abs(float(found["instructions of a loop of 2"]) - 2) > 0.001:
+    if "OK: " not in printed or abs(float(found["instructions of a loop of 2"]) - 2) > 0.001:
         raise SystemExit(f"The self-test or the check of the instruction counter failed:\n{printed}")
     text, data, bss = map(int, sizes[:3])
     return text, data, bss, int(found["stack"]), int(found["instructions per decision"])

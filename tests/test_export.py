@@ -22,9 +22,10 @@ from perilune import DQN, envs
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, ExportError, FileFormatError, RunDirectoryError
-from perilune.export import export_agent, golden, onnx, policy, python
+from perilune.export import c, export_agent, golden, onnx, policy, python
 from perilune.export.contract import Contract
 from perilune.export.write import TARGETS
+from perilune.training import evaluation
 from policies import SPACES, Sampled, agents, check_agreement, exact_q_values, invalid_observations, observations
 from test_cli import call, done
 
@@ -214,13 +215,28 @@ def test_contract_describes_the_export_and_matches_the_schema(tmp_path: Path) ->
     out = dqn.export("python", tmp_path / "out", episodes=3)
     content = json.loads((out / "contract.json").read_text(encoding="utf-8"))
     jsonschema.validate(content, SCHEMA)
-    assert content["observation"][0] == {"name": "obs[0]", "low": 0, "high": 31, "encoding": "one-hot"}
+    assert content["observation"][0] == {"name": "obs[0]", "low": 0, "high": 31, "encoding": "category"}
+    assert content["inputs"] == [{"name": "obs", "dtype": "float32", "shape": ["batch", 3]}]
+    assert content["outputs"][0] == {"name": "q_values", "dtype": "float32", "shape": ["batch", 2]}
     assert content["actions"] == [{"value": 0, "name": "stick"}, {"value": 1, "name": "hit"}]
     assert content["layers"][-1] == {"units": 22, "normalization": False, "activation": "linear"}
     assert content["atoms"] == 11
     assert content["seed"] == 5
     assert content["score"]["mean"] == dqn.evaluate(3).mean_return
     assert set(content["files"]) == {path.name for path in out.iterdir()} - {"contract.json"}
+
+
+def test_loss_of_8_bit_weights_is_that_of_the_same_episodes(tmp_path: Path) -> None:
+    dqn = DQN.pretrained("MountainCar-v0")
+    out = dqn.export("c", tmp_path / "out", int8=True, episodes=3)
+    content = json.loads((out / "contract.json").read_text(encoding="utf-8"))
+    found = policy.from_agent(dqn.agent, dqn.env)
+    reduced = c.quantized(found)
+    played = evaluation.evaluate(lambda obs: int(policy.q_values(reduced, obs[None]).argmax()), dqn.env, 3)
+    differences = np.subtract(played.returns, dqn.evaluate(3).returns)
+    assert content["int8_score"]["mean"] == played.mean_return
+    assert content["int8_score"]["difference"] == pytest.approx(differences.mean())
+    assert content["int8_score"]["standard_error"] == pytest.approx(differences.std(ddof=1) / np.sqrt(3))
 
 
 def test_published_schema_is_that_of_the_contract() -> None:
@@ -245,6 +261,9 @@ def test_other_files_are_never_replaced(tmp_path: Path) -> None:
         dqn.export("python", out, episodes=0)
     dqn.export("onnx", out, episodes=0, overwrite=True)
     assert not (out / "policy.py").exists()
+    assert selftest(out).returncode == 0
+    (out / "__pycache__").mkdir(exist_ok=True)
+    dqn.export("python", out, episodes=0, overwrite=True)  # what the self-test left does not count as another file
     (out / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(RunDirectoryError, match=r"contains other files: notes\.txt"):
         dqn.export("onnx", out, episodes=0, overwrite=True)
@@ -266,8 +285,11 @@ def test_unknown_targets_and_options_are_refused(tmp_path: Path) -> None:
     for target in set(TARGETS) - {"c"}:
         with pytest.raises(ConfigError, match="only C supports 8-bit weights"):
             export_agent(dqn.agent, dqn.env, target, tmp_path / "out", int8=True)
-    with pytest.raises(ConfigError, match="episodes=-1 is invalid"):
-        dqn.export("python", tmp_path / "out", episodes=-1)
+    for arguments in ({"episodes": -1}, {"episodes": "3"}, {"episodes": 1.5}, {"int8": "yes"}):
+        with pytest.raises(ConfigError, match="is invalid: expected"):
+            dqn.export("c", tmp_path / "out", **arguments)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="target=None is invalid"):
+        dqn.export(None, tmp_path / "out")  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
 
@@ -279,20 +301,25 @@ def test_export_command_writes_every_target(target: str, tmp_path: Path) -> None
     out = tmp_path / "out"
     shown = done("export", "CartPole-v1", "--pretrained", "--to", target, "--episodes", "1", "--out", str(out))
     assert shown.startswith(f"{out}: CartPole-v1, ")
-    assert "Mean return of the agent over 1 episodes: 500" in shown
+    assert "Mean return of the agent over 1 episode: 500" in shown
     assert f"Check it: cd {out} && " in shown
     assert json.loads((out / "contract.json").read_text(encoding="utf-8"))["target"] == target
 
 
 def test_required_option_is_named() -> None:
-    assert "--to is missing: kind of export" in call("export", "CartPole-v1", "--pretrained").err
+    assert (
+        "--to is missing: target of the export (onnx, c, js or python)"
+        in call("export", "CartPole-v1", "--pretrained").err
+    )
     assert "expected onnx, c, js or python" in call("export", "CartPole-v1", "--pretrained", "--to", "x").err
 
 
 def test_evaluate_refuses_what_it_cannot_play(tmp_path: Path) -> None:
     dqn = DQN("CartPole-v1", None)
     out = dqn.export("js", tmp_path / "js", episodes=0)
-    assert "which Perilune cannot play: expected onnx or python" in call("evaluate", str(out)).err
+    assert (
+        "which Perilune cannot play: expected onnx or python. To check it, run: cd " in call("evaluate", str(out)).err
+    )
     other = tmp_path / "other.py"
     other.write_text("x = 1", encoding="utf-8")
     assert "Pass the environment with --env." in call("evaluate", str(other)).err
@@ -303,6 +330,30 @@ def test_evaluate_refuses_what_it_cannot_play(tmp_path: Path) -> None:
     fits = dqn.export("python", tmp_path / "python", episodes=0)
     module = str(fits / "policy.py")
     assert "expected observations with 4 numbers" in call("evaluate", module, "--env", "MountainCar-v0").err
+
+
+def test_evaluate_checks_the_file_and_the_environment(tmp_path: Path) -> None:
+    out = DQN("CartPole-v1", None).export("onnx", tmp_path / "out", episodes=0)
+    assert "takes 4 numbers, but an observation has 2. Pass the environment" in (
+        call("evaluate", str(out), "--env", "MountainCar-v0").err
+    )
+    other = DQN("CartPole-v1", None, seed=1).export("onnx", tmp_path / "other", episodes=0)
+    shutil.copy(other / "policy.onnx", out)
+    assert (
+        "is not the file that the export wrote: its SHA-256 is not in contract.json" in call("evaluate", str(out)).err
+    )
+    (out / "policy.onnx").unlink()
+    assert f"{out / 'policy.onnx'} does not exist" in call("evaluate", str(out)).err
+
+
+def test_export_names_the_arguments_of_its_environment(tmp_path: Path) -> None:
+    dqn = DQN(envs.make("LunarLander-v3", enable_wind=True), None)
+    out = dqn.export("onnx", tmp_path / "out", episodes=0)
+    played = call("evaluate", str(out), "--episodes", "1", "--max-episode-steps", "5")
+    assert "the agent was exported for LunarLander-v3 {'enable_wind': True}" in played.err
+    assert "Pass the arguments of that environment with --env-kwargs." in played.err
+    same = ["--env-kwargs", "enable_wind=True"]
+    assert "exported for" not in call("evaluate", str(out), "--episodes", "1", "--max-episode-steps", "5", *same).err
 
 
 def test_evaluating_a_directory_runs_no_code(tmp_path: Path) -> None:

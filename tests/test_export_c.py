@@ -30,7 +30,7 @@ STRICT = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion"
 LIBM = {"sqrtf", "expf", "tanhf"}
 FREESTANDING = {"memcpy", "memset", "memmove", "memcmp"}  # a compiler may call these without any library
 WITHOUT_SHRINKING = settings(
-    max_examples=50, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+    max_examples=25, phases=[Phase.explicit, Phase.reuse, Phase.generate]
 )  # each example needs a compiler; it is not made smaller
 NUMBERS = itertools.count()  # a loaded library must have a path of its own
 
@@ -218,8 +218,7 @@ def test_selftest_passes_without_warnings(exported: Exported, compiler: str) -> 
     for path in exported[2]:
         succeed("make", "clean", cwd=path)
         printed = succeed("make", "test", f"CC={compiler}", f"CFLAGS=-O2 {' '.join(STRICT)}", cwd=path)
-        assert f"{COUNT} of {COUNT} actions equal, invalid observations refused" in printed
-        assert "passed: " in printed
+        assert f"OK: {COUNT} observations agree. Largest relative error: " in printed
 
 
 def activity(policy: Policy, obs: Any, layers: int) -> int:
@@ -260,7 +259,7 @@ def test_selftest_fails_if_invalid_observations_have_q_values(exported: Exported
     source = source.replace("y[j] < 0.0f ? 0.0f : y[j]", "y[j] > 0.0f ? y[j] : 0.0f")  # turns NaN into 0
     (copy / "policy.c").write_text(source, encoding="utf-8")
     (copy / "selftest").unlink(missing_ok=True)
-    assert "invalid observations NOT refused" in run("make", "test", cwd=copy).stdout
+    assert "FAILED: Invalid observations do not give NaN." in run("make", "test", cwd=copy).stdout
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
@@ -295,7 +294,7 @@ def test_stack_is_within_the_documented_bound(exported: Exported, level: str) ->
     policy, _, paths = exported
     bound = c.stack_size(policy)
     for path in paths:
-        assert f"at most about {bound} bytes of stack" in (path / "policy.h").read_text(encoding="utf-8")
+        assert f"less than {bound} bytes of stack" in (path / "policy.h").read_text(encoding="utf-8")
         succeed("gcc", "-std=c99", level, "-fstack-usage", "-c", "-o", "stack.o", "policy.c", cwd=path)
         frames = [line.split("\t") for line in (path / "stack.su").read_text(encoding="utf-8").splitlines()]
         assert all(kind in ("static", "dynamic,bounded") for *_, kind in frames)

@@ -70,6 +70,54 @@ console.log(JSON.stringify(episodes.map(({ states, actions }) => {
 """
 
 
+# Move the lander up in steps of half a unit. After each, print whether a shape of the hull's color is in the view.
+VISIBLE = """
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+const { planck, file } = JSON.parse(readFileSync(0, "utf8"));
+let bodies = [];
+const library = createRequire(import.meta.url)(planck);
+globalThis.planck = { ...library, World: class extends library.World {
+  createDynamicBody(options) {
+    const body = super.createDynamicBody(options);
+    bodies.push(body);
+    return body;
+  }
+} };
+const game = await import(file);
+game.reset(() => 0.5);
+let [points, found] = [[], []];
+const context = new Proxy({}, {
+  get: (target, name) => (...values) => {
+    if (name === "beginPath") points = [];
+    if (name === "lineTo") points.push(values);
+    if (name !== "fill" || target.fillStyle !== "#8d7bea") return;
+    found.push(points.some(([x, y]) => x > 0 && x < 600 && y > 0));
+  },
+  set: (target, name, value) => ((target[name] = value), true),
+});
+const shown = [];
+for (let i = 0; i < 12; i++) {
+  found = [];
+  game.draw(context, 600, 400, { blend: 1, push: 0 });
+  shown.push(found.some(Boolean));
+  for (const body of bodies) body.setPosition({ x: body.getPosition().x, y: body.getPosition().y + 0.5 });
+}
+console.log(JSON.stringify(shown));
+"""
+
+# Record in window.drawn whether the canvas has an opaque pixel after its size changed.
+RESIZED = """
+() => {
+  const canvas = document.querySelector("canvas");
+  const width = canvas.clientWidth;
+  new ResizeObserver(() => {
+    if (canvas.clientWidth !== width) window.drawn = canvas.getContext("2d").getImageData(0, 0, 1, 1).data[3] > 0;
+  }).observe(canvas);
+}
+"""
+
+
 @pytest.fixture(scope="module")
 def node() -> str:
     if NODE is None:
@@ -189,17 +237,20 @@ def test_module_refuses_observations_of_another_length(node: str, tmp_path: Path
     assert "RangeError: an observation has 4 numbers, but 3 were given." in done.stderr
 
 
-def test_selftest_passes_and_fails_after_a_weight_changed(node: str, tmp_path: Path) -> None:
+def test_selftest_passes_and_reports_each_failure(node: str, tmp_path: Path) -> None:
     def selftest() -> subprocess.CompletedProcess[str]:
         return subprocess.run([node, "selftest.mjs"], capture_output=True, text=True, cwd=tmp_path, check=False)  # noqa: S603
 
     written(tmp_path, DQN.pretrained("CartPole-v1"))
     passed = selftest()
     assert (passed.returncode, passed.stderr) == (0, "")
-    assert re.fullmatch(r"OK: 64 observations, largest relative error [\d.]+e-\d+\.\n", passed.stdout)
+    assert re.fullmatch(r"OK: 64 observations agree\. Largest relative error: [\d.]+e-\d+\.\n", passed.stdout)
     assert json.loads((tmp_path / "package.json").read_text())["scripts"] == {"test": "node selftest.mjs"}
     module = tmp_path / "policy.mjs"
     text = module.read_text()
+    module.write_text(text.replace(".fill(NaN)", ""))
+    failed = selftest()
+    assert (failed.returncode, failed.stdout) == (1, "FAILED: Invalid observations do not give NaN.\n")
     weights = re.search(r'"([A-Za-z0-9+/=]{1000,})"', text)
     assert weights is not None
     changed = np.frombuffer(base64.b64decode(weights[1]), "<f4").copy()
@@ -207,7 +258,9 @@ def test_selftest_passes_and_fails_after_a_weight_changed(node: str, tmp_path: P
     module.write_text(text.replace(weights[1], base64.b64encode(changed.tobytes()).decode()))
     failed = selftest()
     assert failed.returncode == 1
-    assert failed.stdout.startswith("FAILED: 64 of 64 observations differ")
+    assert re.fullmatch(
+        r"FAILED: 64 of 64 observations differ\. Largest relative error: [\d.]+e-\d+\.\n", failed.stdout
+    )
 
 
 def test_types_declare_every_export(tmp_path: Path) -> None:
@@ -343,6 +396,41 @@ def test_page_works_on_a_phone_from_a_file(browser: Browser, pages: Path, env_id
         assert [url for url in visited.requests if not url.startswith("data:")] == [f"{visited.origin}/{env_id}.html"]
 
 
+def test_lander_above_the_view_has_a_marker(node: str) -> None:
+    planck = DEMO.parent / "vendor" / "planck.min.js"
+    request = {"planck": str(planck), "file": (DEMO / "lunar_lander.mjs").as_uri()}
+    done = subprocess.run(  # noqa: S603
+        [node, "--input-type=module", "-e", VISIBLE],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == [True] * 12
+
+
+def test_page_contains_the_license_of_planck(pages: Path) -> None:
+    def words(text: str) -> str:
+        return " ".join(word for word in text.split() if word != "*")
+
+    license_text = (DEMO.parent / "vendor" / "planck.LICENSE").read_text(encoding="utf-8")
+    _, copyright_line, terms = license_text.split("\n", 2)
+    page = (pages / "LunarLander-v3.html").read_text(encoding="utf-8")
+    assert copyright_line.removeprefix("Copyright (c) ") in page
+    assert words(terms) in words(page)
+
+
+def test_resized_page_is_never_blank(browser: Browser, pages: Path) -> None:
+    with visit(browser, pages.as_uri(), DESKTOP) as visited:
+        page = opened(visited, "LunarLander-v3")
+        # This observer runs after that of the page, in the same frame, before the browser paints.
+        page.evaluate(RESIZED)
+        page.set_viewport_size({"width": 360, "height": 740})
+        page.wait_for_function("window.drawn !== undefined")
+        assert page.evaluate("window.drawn")
+
+
 def test_agent_balances_for_500_steps_on_the_page(browser: Browser, pages: Path) -> None:
     with visit(browser, pages.as_uri(), DESKTOP) as visited:
         page = opened(visited, "CartPole-v1")
@@ -367,7 +455,7 @@ def test_controls_change_the_episode(browser: Browser, pages: Path) -> None:
         assert reading(page) == before
         page.get_by_role("button", name="New seed").click()
         expect(page.locator("#observation td").first).not_to_have_text(before[0])
-        page.get_by_label("I play").check()
+        page.get_by_label("Play yourself").check()
         page.keyboard.down("ArrowRight")
         page.locator("#pause").click()
         expect(page.locator("#history tbody")).to_contain_text("fell (you)")

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from perilune import DQN
 from perilune._utils.arrays import Array, Arrays
-from perilune.errors import ExportError, FileFormatError, PeriluneError, RunDirectoryError, ShapeError
+from perilune.errors import ConfigError, ExportError, FileFormatError, PeriluneError, RunDirectoryError, ShapeError
 
 OBS = np.random.default_rng(1).normal(0, 1, (50, 4)).astype(np.float32)
 
@@ -63,9 +63,33 @@ def test_target_network_and_activation_of_a_stable_baselines3_policy() -> None:
     np.testing.assert_allclose(agent.q_values(OBS), forward(made, np.tanh), rtol=1e-5, atol=1e-5)
 
 
-def test_layer_10_follows_layer_8() -> None:
+def test_layers_follow_the_order_of_the_dict_and_not_of_their_names(tmp_path: Path) -> None:
+    made = layers(4, 4, 4, 2)
+    content = {}
+    for name, (weight, bias) in zip(("input", "hidden", "output"), made, strict=True):
+        content |= {f"{name}.weight": weight, f"{name}.bias": bias}
+    agent = DQN.from_state_dict(content, "CartPole-v1")
+    np.testing.assert_allclose(agent.q_values(OBS), forward(made), rtol=1e-4, atol=1e-4)
+    save_file(content, tmp_path / "net.safetensors")  # which sorts the names
+    with pytest.raises(ExportError, match="do not give the order of the layers"):
+        DQN.from_state_dict(tmp_path / "net.safetensors", "CartPole-v1")
+
+
+def test_own_weights_file_points_to_load(tmp_path: Path) -> None:
+    path = DQN("CartPole-v1").save(tmp_path / "agent")
+    with pytest.raises(ExportError, match=r"is a file of Perilune\. Load it with DQN\.load\."):
+        DQN.from_state_dict(path, "CartPole-v1")
+
+
+def test_unknown_activation_is_refused() -> None:
+    with pytest.raises(ConfigError, match="activation='gelu' is invalid: expected relu or tanh"):
+        DQN.from_state_dict(state("{}", layers(4, 3, 2)), "CartPole-v1", activation="gelu")  # type: ignore[arg-type]
+
+
+def test_layer_10_follows_layer_8(tmp_path: Path) -> None:
     made = layers(4, 3, 3, 3, 3, 3, 2)  # sorted as text, net.10 would come before net.2
-    agent = DQN.from_state_dict(state("net.{}", made), "CartPole-v1")
+    save_file(state("net.{}", made), tmp_path / "net.safetensors")
+    agent = DQN.from_state_dict(tmp_path / "net.safetensors", "CartPole-v1")
     np.testing.assert_allclose(agent.q_values(OBS), forward(made), rtol=1e-4, atol=1e-4)
 
 
@@ -85,8 +109,8 @@ def test_safetensors_file_becomes_an_agent_that_can_be_saved_trained_and_exporte
         (lambda d: d.clear(), "contains no weights"),
         (lambda d: d.update({"conv.weight": np.zeros((2, 3, 4, 4))}), r"has the shape \[2, 3, 4, 4\]: expected dense"),
         (lambda d: d.update({"norm.gain": np.zeros(3)}), "the state dict contains norm.gain"),
-        (lambda d: d.update({"0.weight": np.zeros((16, 4)), "0.bias": np.zeros(9)}), "do not follow each other"),
-        (lambda d: d.update({"2.weight": np.zeros((2, 5))}), r"their shapes are \(4, 16\), \(5, 2\)"),
+        (lambda d: d.update({"0.weight": np.zeros((16, 4)), "0.bias": np.zeros(9)}), "do not fit together"),
+        (lambda d: d.update({"2.weight": np.zeros((2, 5))}), r"are \(4, 16\), \(5, 2\)"),
         (lambda d: d.update({"0.weight": "text"}), "0.weight is str: expected an array of numbers"),
     ],
 )
@@ -105,14 +129,16 @@ def test_network_of_another_environment_is_refused() -> None:
 def test_weights_that_are_not_finite_are_refused() -> None:
     made = layers(4, 16, 2)
     made[0][0][2, 1] = np.inf
-    with pytest.raises(ExportError, match="are not finite"):
+    with pytest.raises(ExportError, match="some weights are NaN or infinite"):
         DQN.from_state_dict(state("{}", made), "CartPole-v1")
 
 
 def test_pickles_are_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "policy.pth"
     path.write_bytes(b"would run code")
-    with pytest.raises(ExportError, match=r"may run code when it is loaded: expected a \.safetensors file"):
+    with pytest.raises(
+        ExportError, match=r"is a pickle, which can run code when it is loaded: expected a \.safetensors file"
+    ):
         DQN.from_state_dict(path, "CartPole-v1")
 
 

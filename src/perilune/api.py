@@ -522,7 +522,9 @@ class DQN:
             ConfigError: ``target`` does not exist, or an argument does not fit it.
             ExportError: the weights are not finite.
             RunDirectoryError: ``out`` contains other files, or cannot be written.
+            FileFormatError: ``out`` contains a link or a damaged contract.json.
             MissingDependencyError: the target "onnx" needs onnx, which is not installed.
+            EnvironmentFaultError: the environment raised an exception or violated the Gymnasium interface.
         """
         with one_blas_thread():
             export_agent(
@@ -577,8 +579,8 @@ class DQN:
     ) -> DQN:
         """Return an agent with the weights of a PyTorch network of dense layers, such as a policy of Stable-Baselines3.
 
-        The weights of a target network are ignored. The agent has the default settings otherwise. To train it further,
-        pass a ``TrainConfig`` or settings to ``train``.
+        The layers follow the order of the dict, or in a file the numbers in their names (net.0, net.2, ...). The
+        weights of a target network are ignored. The agent has the default settings otherwise.
 
         Args:
             source: a .safetensors file, or a state dict whose values are arrays or tensors.
@@ -589,6 +591,7 @@ class DQN:
             A new agent.
 
         Raises:
+            ConfigError: ``activation`` is not "relu" or "tanh".
             ExportError: the weights are not those of a sequence of dense layers.
             ShapeError: the network does not fit the environment.
             FileFormatError: the file is damaged.

@@ -116,9 +116,16 @@ COMMANDS = {
         "Export a trained agent as ONNX, C, JavaScript or one Python file.",
         (
             *AGENT,
-            option("--to", str, None, "Kind of export.", choices=("onnx", "c", "js", "python"), required=True),
+            option(
+                "--to",
+                str,
+                None,
+                "Target of the export (onnx, c, js or python).",
+                choices=("onnx", "c", "js", "python"),
+                required=True,
+            ),
             option("--out", path, None, "Directory to write. Default: exports/ENV-TARGET."),
-            flag("--int8", "Store the weights of the C export as 8-bit integers."),
+            flag("--int8", "Store the weights as 8-bit integers (C only)."),
             option("--episodes", whole, 100, "Greedy episodes for the score in contract.json (>= 0)."),
             flag("--overwrite", "Replace an earlier export in the directory."),
             JSON,

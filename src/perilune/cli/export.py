@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from argparse import Namespace
 from pathlib import Path
 
@@ -48,13 +47,10 @@ def _scores(made: Contract) -> list[str]:
     """Return the lines about the returns of the agent, and of its 8-bit weights if there are any."""
     if made.score is None:
         return []
-    line = f"Mean return of the agent over {made.score.episodes} episodes: {number(made.score.mean)}"
-    if made.exported_score is None:
+    episodes = "1 episode" if made.score.episodes == 1 else f"{made.score.episodes} episodes"
+    line = f"Mean return of the agent over {episodes}: {number(made.score.mean)}"
+    if made.int8_score is None:
         return [line]
-    loss = made.score.mean - made.exported_score.mean
-    both = (made.score.std**2 + made.exported_score.std**2) / made.score.episodes
-    return [
-        line,
-        f"With 8-bit weights: {number(made.exported_score.mean)}, a loss of {number(loss)} "
-        f"(standard error {number(math.sqrt(both))})",
-    ]
+    error = number(made.int8_score.standard_error)
+    difference = f"difference {number(made.int8_score.difference)}, standard error {error}"
+    return [line, f"With 8-bit weights: {number(made.int8_score.mean)} ({difference})"]

@@ -95,7 +95,7 @@ def run_evaluate(options: Namespace) -> None:
         **{name: getattr(result, name) for name in (*names, "returns", "lengths", "outcomes")},
     }
     lines = [
-        f"{title}, {options.episodes} greedy episodes",
+        f"{title}, {options.episodes} greedy episode{'' if options.episodes == 1 else 's'}",
         f"  mean return         {result.mean_return:9.2f}",
         f"  interquartile mean  {result.iqm_return:9.2f}",
         f"  standard deviation  {result.std_return:9.2f}",
@@ -129,6 +129,9 @@ def _exported(options: Namespace, artifact: Path) -> Playable:
     if contract is None and not options.env:
         raise UsageError(f"{artifact} has no {CONTRACT} beside it. Pass the environment with --env.")
     env = envs.flattened(make_env(options, "" if contract is None else contract.environment))
+    if contract is not None and not options.env and contract.environment_description != (here := envs.description(env)):
+        hint = "Pass the arguments of that environment with --env-kwargs."
+        aside(f"perilune: the agent was exported for {contract.environment_description}, but plays in {here}. {hint}")
     return Playable(env, load_policy(artifact, env), None if contract is None else contract.env_steps)
 
 

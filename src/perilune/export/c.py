@@ -17,11 +17,11 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.export.golden import TOLERANCE, Golden, clear
 from perilune.export.policy import Block, Entry, Policy, q_values
-from perilune.export.text import fill
+from perilune.export.text import fill, limits
 from perilune.nn.layers import LayerNorm
 
 WIDTH = 118  # of the lines of numbers
-FRAMES = 512  # bytes of stack, at most, beside the buffers: saved registers and libm
+FRAMES = 512  # upper bound of the stack without the buffers, in bytes: saved registers and libm
 
 
 def render(policy: Policy, golden: Golden, *, int8: bool = False) -> dict[str, str]:
@@ -203,7 +203,7 @@ def _selftest(policy: Policy, golden: Golden) -> str:
     return fill(
         "c/selftest.c",
         count=str(len(golden.obs)),
-        tolerance=_float(TOLERANCE),
+        tolerance=f"{TOLERANCE:g}f",
         obs=_rows(golden.obs),
         q_values=_rows(golden.q_values),
         action=_wrap(map(str, golden.action.tolist())),
@@ -248,7 +248,7 @@ def _describe(entry: Entry) -> str:
     name = _comment(entry.name)
     if entry.categories:
         return f"{name}, a category from {entry.start} to {entry.start + entry.categories - 1}"
-    return f"{name}, from {entry.low:g} to {entry.high:g}"
+    return f"{name}{limits(entry)}"
 
 
 def _comment(text: str) -> str:

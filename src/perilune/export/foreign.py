@@ -1,4 +1,4 @@
-"""Turn the dense layers of another library into an agent, without running code from a file."""
+"""Build an agent from the dense layers of another library, without running code from a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from perilune import envs
 from perilune._utils.arrays import Array
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
-from perilune.errors import ExportError, FileFormatError, ShapeError
+from perilune.errors import ConfigError, ExportError, FileFormatError, ShapeError
 from perilune.export.onnx import load_library
 from perilune.nn.base import Activation
 from perilune.runs import files
@@ -43,7 +43,7 @@ def from_state_dict(source: str | Path | Mapping[str, Any], env: envs.Env, activ
     """Return an agent with the weights of a PyTorch network of dense layers.
 
     Args:
-        source: a .safetensors file, or a state dict whose values are arrays or tensors.
+        source: a .safetensors file whose layers have numbers, or a state dict whose values are arrays or tensors.
         env: the environment, with flattened observations.
         activation: the activation of the hidden layers.
 
@@ -53,11 +53,19 @@ def from_state_dict(source: str | Path | Mapping[str, Any], env: envs.Env, activ
         FileFormatError: the file is damaged.
         RunDirectoryError: the file cannot be read.
     """
+    if activation not in ("relu", "tanh"):
+        raise ConfigError("activation", activation, "relu or tanh")
+    ordered = isinstance(source, Mapping)  # a safetensors file sorts the names
     arrays = _arrays(source if isinstance(source, Mapping) else _read(Path(source)))
     online = {name: array for name, array in arrays.items() if "target" not in name.lower()}
     weights = {name: array for name, array in online.items() if name.endswith(".weight") or name == "weight"}
+    if not ordered and len({re.sub(r"\d+", "", name) for name in weights}) > 1:
+        raise ExportError(
+            f"the names {', '.join(weights)} do not give the order of the layers. Pass the state dict itself, or "
+            "rename the layers to net.0, net.1, ..."
+        )
     layers = []
-    for name in sorted(weights, key=_natural):
+    for name in weights if ordered else sorted(weights, key=_natural):
         bias = name.removesuffix("weight") + "bias"
         if weights[name].ndim != 2:
             raise ExportError(f"{name} has the shape {list(weights[name].shape)}: expected dense layers only.")
@@ -66,8 +74,8 @@ def from_state_dict(source: str | Path | Mapping[str, Any], env: envs.Env, activ
         online.pop(name)
     if online:
         raise ExportError(
-            f"the state dict contains {', '.join(sorted(online)[:5])}: expected the weight and the bias of dense "
-            "layers. Pass the part with the Q-network only."
+            f"the state dict contains {', '.join(sorted(online)[:5])}: expected only the weight and bias of dense "
+            "layers. Remove the other entries."
         )
     if not layers:
         raise ExportError("the state dict contains no weights: expected names such as q_net.q_net.0.weight.")
@@ -75,15 +83,19 @@ def from_state_dict(source: str | Path | Mapping[str, Any], env: envs.Env, activ
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    content = files.read(path, LARGEST)
     if path.suffix in PICKLES:
         raise ExportError(
-            f"{path} may run code when it is loaded: expected a .safetensors file. In the program that made it, write "
-            'safetensors.torch.save_file(model.policy.state_dict(), "policy.safetensors") and pass this file.'
+            f"{path} is a pickle, which can run code when it is loaded: expected a .safetensors file. Convert it in "
+            'the program that wrote it: safetensors.torch.save_file(model.policy.state_dict(), "policy.safetensors").'
         )
     try:
-        return load_safetensors(files.read(path, LARGEST))
+        found = load_safetensors(content)
     except SafetensorError as error:
         raise FileFormatError(f"{path} is not a safetensors file: {error}") from error
+    if any(re.match(r"(\w+\.)?\d+\.(Noisy)?Dense\.", name) for name in found):
+        raise ExportError(f"{path} is a file of Perilune. Load it with DQN.load.")
+    return found
 
 
 def _arrays(source: Mapping[str, Any]) -> dict[str, Array]:
@@ -189,7 +201,7 @@ def _agent(layers: list[Dense], env: envs.Env) -> Agent:
     shapes = [layer.weight.shape for layer in layers]
     fits = all(before[1] == after[0] for before, after in pairwise(shapes))
     if not fits or any(layer.bias.shape != (layer.weight.shape[1],) for layer in layers):
-        raise ExportError(f"the layers do not follow each other: their shapes are {_list(shapes)} (inputs, outputs).")
+        raise ExportError(f"the layers do not fit together: their (inputs, outputs) are {_list(shapes)}.")
     sizes = envs.space_sizes(env)
     if (shapes[0][0], shapes[-1][1]) != (sizes.observation_size, sizes.actions):
         raise ShapeError(
@@ -198,7 +210,7 @@ def _agent(layers: list[Dense], env: envs.Env) -> Agent:
             "trained."
         )
     if not all(np.isfinite(array).all() for layer in layers for array in (layer.weight, layer.bias)):
-        raise ExportError("some of the weights are not finite: the training that made them diverged.")
+        raise ExportError("some weights are NaN or infinite. Training may have diverged.")
     hidden = tuple((layer.weight.shape[1], layer.activation) for layer in layers[:-1])
     agent = Agent(sizes.observation_size, sizes.actions, DQNConfig(hidden=hidden, layer_norm=False), seed=0)
     named = list(agent.online.named_parameters().values())

@@ -1,4 +1,4 @@
-"""Export a policy as an ONNX model, and play an ONNX model."""
+"""Export a policy as an ONNX model."""
 
 from __future__ import annotations
 

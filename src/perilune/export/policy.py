@@ -111,7 +111,7 @@ def from_agent(agent: Agent, env: envs.Env) -> Policy:
         env: its environment, with flattened observations.
 
     Raises:
-        ExportError: the network has noise, or its weights are not finite.
+        ExportError: the noise of the network is active, or its weights are not finite.
     """
     sizes, known = envs.space_sizes(env), lookup(envs.name(env))
     if agent.config.noisy:
@@ -135,7 +135,7 @@ def network_blocks(agent: Agent) -> tuple[tuple[Block, ...], Array | None]:
         agent: the agent. Its reward scale and the mean over its quantiles become part of the last block.
 
     Raises:
-        ExportError: the network has noise, or its weights are not finite.
+        ExportError: the noise of the network is active, or its weights are not finite.
     """
     network, head = agent.policy_network, agent.head
     if any(array.any() for arrays in network.noise for array in arrays.values()):

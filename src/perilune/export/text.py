@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from importlib import resources
 
@@ -28,7 +29,7 @@ def fill(template: str, **values: str) -> str:
 
 def title(policy: Policy) -> str:
     """Return the first line of an exported file."""
-    return f"A policy for {policy.environment}, trained with deep Q-learning."
+    return f"A greedy Q-network policy for {policy.environment}."
 
 
 def describe_inputs(policy: Policy) -> str:
@@ -41,4 +42,11 @@ def describe_inputs(policy: Policy) -> str:
 def _describe(entry: Entry) -> str:
     if entry.categories:
         return f"{entry.name}, a category from {entry.start} to {entry.start + entry.categories - 1}"
-    return f"{entry.name}, from {entry.low:g} to {entry.high:g}"
+    return f"{entry.name}{limits(entry)}"
+
+
+def limits(entry: Entry) -> str:
+    """Return the range of a number as the end of a phrase."""
+    if math.isinf(entry.low) and math.isinf(entry.high):
+        return " (no limits)"
+    return f", from {entry.low:g} to {entry.high:g}"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import msgspec
+import numpy as np
 
 from perilune import envs
 from perilune._utils.arrays import Array
 from perilune._utils.text import quoted, suggestion
+from perilune._utils.validation import Natural, check_value
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.export import c, javascript, onnx, python
-from perilune.export.contract import FORMAT, Contract, contract
+from perilune.export.contract import FORMAT, Contract, Int8Score, contract
 from perilune.export.golden import golden_vectors
 from perilune.export.policy import Policy, from_agent, q_values, unencoded
 from perilune.runs import files
@@ -25,6 +29,7 @@ from perilune.training.evaluation import SCORE_SEEDS, Evaluation, evaluate
 Target = Literal["onnx", "c", "js", "python"]
 TARGETS: tuple[str, ...] = get_args(Target)
 CONTRACT = "contract.json"
+BY_PRODUCTS = {"selftest", "selftest.exe", "__pycache__", ".DS_Store"}  # of the self-tests, and of a file manager
 SELFTESTS = {
     "onnx": "python selftest.py",
     "c": "make test",
@@ -71,15 +76,16 @@ def export_agent(
         EnvironmentFaultError: the environment raised an exception or violated the Gymnasium interface.
     """
     if target not in TARGETS:
-        raise ConfigError("target", target, f"one of {', '.join(TARGETS)}. {suggestion(target, TARGETS)}".rstrip())
-    if int8 and target != "c":
-        raise ConfigError("int8", True, f"False for the target {target}; only C supports 8-bit weights")
-    if episodes < 0:
-        raise ConfigError("episodes", episodes, "a whole number >= 0")
+        hint = suggestion(str(target), TARGETS)
+        raise ConfigError("target", target, f"one of {', '.join(TARGETS)}. {hint}".rstrip())
+    if check_value("int8", int8, bool) and target != "c":
+        raise ConfigError("int8", True, f"False for the target {target}, because only C supports 8-bit weights")
+    episodes = check_value("episodes", episodes, Natural)
     if target == "onnx":
         onnx.load_library()
-    _check_directory(out, overwrite)
+    earlier = _earlier_files(out, overwrite)
     policy = from_agent(agent, env)
+    _create(out)
     golden = golden_vectors(agent, env, policy)
     match target:
         case "onnx":
@@ -91,54 +97,61 @@ def export_agent(
         case _:
             content = {**python.render(policy, golden)}
     options: dict[str, Any] = {"max_episode_steps": max_episode_steps, "tell": tell}
-    score = exported_score = None
+    score = int8_score = None
     if episodes:
-        score = _score(evaluate(agent.greedy_action, env, episodes, **options))
+        result = evaluate(agent.greedy_action, env, episodes, **options)
+        score = _score(result)
         if int8:
             reduced = c.quantized(policy)
-            exported_score = _score(evaluate(lambda obs: _index(reduced, obs), env, episodes, **options))
+            int8_score = _int8_score(result, evaluate(lambda obs: _index(reduced, obs), env, episodes, **options))
     encoded = {name: each.encode() if isinstance(each, str) else each for name, each in content.items()}
     made = contract(
         policy,
+        env,
         target=cast(Target, target),
         precision="int8" if int8 else "float32",
         seed=agent.seed,
         env_steps=agent.env_steps,
         score=score,
-        exported_score=exported_score,
+        int8_score=int8_score,
         files={name: hashlib.sha256(each).hexdigest() for name, each in encoded.items()},
     )
-    _write(out, encoded, made)
+    _write(out, encoded, made, earlier)
     return made
 
 
-def _check_directory(out: Path, overwrite: bool) -> None:
-    """Raise RunDirectoryError if ``out`` has files that this export may not replace."""
+def _earlier_files(out: Path, overwrite: bool) -> set[str]:
+    """Return the files of an earlier export in ``out``. Raise RunDirectoryError if some may not be replaced."""
     with files.reported("read", out):
         if not out.exists():
-            return
+            return set()
         if not out.is_dir():
             raise RunDirectoryError(f"{out} is a file: expected a directory to write. Pass another --out.")
-        found = {path.name for path in out.iterdir()}
+        found = {path.name for path in out.iterdir()} - BY_PRODUCTS
     if not found:
-        return
-    earlier = set()
-    if CONTRACT in found:
-        earlier = {CONTRACT, *read_contract(out).files}
+        return set()
+    earlier = {CONTRACT, *read_contract(out).files} if CONTRACT in found else set()
     if others := sorted(found - earlier):
         shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         raise RunDirectoryError(f"{out} contains other files: {shown}. Pass a new or empty directory as --out.")
     if not overwrite:
         raise RunDirectoryError(f"{out} already contains an export. Pass --overwrite to replace it, or another --out.")
+    return earlier
 
 
-def _write(out: Path, content: dict[str, bytes], made: Contract) -> None:
-    """Write the files of an export, and contract.json last. Delete the files of an earlier export."""
+def _create(out: Path) -> None:
+    """Create the directory of an export. An error now costs less time than after the episodes of the score."""
     with files.reported("written", out):
         out.mkdir(parents=True, exist_ok=True)
-        for path in out.iterdir():
-            if path.name not in content:
-                path.unlink()
+    if not os.access(out, os.W_OK):
+        raise RunDirectoryError(f"{out} cannot be written: permission denied. Pass another --out.")
+
+
+def _write(out: Path, content: dict[str, bytes], made: Contract, earlier: set[str]) -> None:
+    """Write the files of an export, and contract.json last. Delete the other files of an earlier export."""
+    with files.reported("written", out):
+        for name in earlier - set(content):
+            (out / name).unlink(missing_ok=True)
     for name, each in content.items():
         files.write(out / name, each)
     files.write(out / CONTRACT, msgspec.json.format(msgspec.json.encode(made), indent=2), b"\n")
@@ -179,6 +192,13 @@ def _score(result: Evaluation) -> Score:
         max=result.max_return,
         std=result.std_return,
     )
+
+
+def _int8_score(exact: Evaluation, reduced: Evaluation) -> Int8Score:
+    """Compare the returns of 8-bit weights with those of the agent, episode by episode."""
+    differences = np.subtract(reduced.returns, exact.returns)
+    error = None if len(differences) < 2 else float(differences.std(ddof=1) / math.sqrt(len(differences)))
+    return Int8Score(mean=reduced.mean_return, difference=float(differences.mean()), standard_error=error)
 
 
 def next_command(target: str, out: Path) -> str:

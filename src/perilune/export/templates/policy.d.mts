@@ -24,9 +24,9 @@ export declare const actions: readonly string[];
 export declare const firstAction: number;
 
 /**
- * Return the Q-value of each action. All are NaN if a number is not finite or is not a category.
+ * Return the Q-value of each action. All are NaN if the observation contains a NaN, an infinity or an unknown category.
  *
- * An observation has @inputs numbers, as the environment returns them. Other lengths raise a RangeError.
+ * An observation has @inputs numbers, as the environment returns them. Other lengths throw a RangeError.
  */
 export declare function qValues(obs: ArrayLike<number>): Float32Array;
 

@@ -30,7 +30,9 @@ const weights = decode(
   "@weights",
 );
 
-/** Return the Q-value of each action. All are NaN if a number is not finite or is not a category. */
+/**
+ * Return the Q-value of each action. All are NaN if the observation contains a NaN, an infinity or an unknown category.
+ */
 export function qValues(obs) {
   if (obs.length !== observations.length) {
     throw new RangeError(`an observation has ${observations.length} numbers, but ${obs.length} were given.`);

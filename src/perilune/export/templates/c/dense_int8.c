@@ -1,4 +1,4 @@
-/* y = (x W) scale + b. Zeros in x, which are frequent after ReLU and one-hot encoding, cost nothing. Rows of W are added
+/* y = (x W) scale + b. Skips zeros in x, which are frequent after ReLU and one-hot encoding. Rows of W are added
  * in pairs, because this loads and stores y half as often. */
 static void dense(int inputs, int outputs, const float *x, const signed char *weight, const float *scale,
                   const float *bias, float *restrict y)

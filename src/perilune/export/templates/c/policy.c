@@ -1,4 +1,5 @@
-/* A policy for @environment. See policy.h. Exported by Perilune @version.
+/* A greedy Q-network policy for @environment. See policy.h. Exported by Perilune @version.
+ * You may use this file without restriction.
  *
  * Each layer computes y = activation(normalize(x W + b)). W has the layout [inputs][outputs]. */
 #include "policy.h"

@@ -1,4 +1,4 @@
-/* A policy for @environment, trained with deep Q-learning and exported by Perilune @version.
+/* A greedy Q-network policy for @environment. Exported by Perilune @version. You may use this file without restriction.
  *
  * An observation has these numbers, in this order:
 @inputs
@@ -8,7 +8,7 @@
  * If a number of the observation is infinite or NaN@unknown, all Q-values are NaN
  * and the action is POLICY_FIRST_ACTION.
  *
- * The functions allocate nothing, keep no state and are reentrant. They use at most about @stack bytes of stack. */
+ * The functions allocate nothing, keep no state and are reentrant. They use less than @stack bytes of stack. */
 #ifndef POLICY_H
 #define POLICY_H
 
@@ -20,10 +20,10 @@
 extern "C" {
 #endif
 
-/* Compute the Q-value of each action: the expected discounted return after it. obs and q must not overlap. */
+/* Write the Q-value of each action (its expected discounted return) to q. obs and q must not overlap. */
 void policy_q_values(const float obs[POLICY_INPUTS], float q[POLICY_ACTIONS]);
 
-/* Return the action with the largest Q-value. If several have it, return the first. */
+/* Return the action with the largest Q-value. Ties go to the first action. */
 int policy_act(const float obs[POLICY_INPUTS]);
 
 #ifdef __cplusplus

@@ -8,7 +8,6 @@ export const stepsPerSecond = 15;
 export const maxSteps = 500;
 export const keys = { left: 0, right: 2 };
 export const idle = [1];
-export const disturbance = "Push";
 
 const seconds = 0.2; // per step
 const fastest = [4 * Math.PI, 9 * Math.PI];

@@ -3,12 +3,11 @@
 import { arrow, circle, line } from "./shapes.mjs";
 
 export const physics = "The page computes the same equations as Gymnasium's CartPole-v1, in double precision.";
-export const goal = "The agent pushes the cart to the left or to the right, so that the pole does not fall.";
+export const goal = "The agent pushes the cart left or right to keep the pole upright.";
 export const stepsPerSecond = 50;
 export const maxSteps = 500;
 export const keys = { left: 0, right: 1 };
 export const idle = [0, 1]; // alternating pushes nearly cancel
-export const disturbance = "Push";
 
 const gravity = 9.8;
 const poleMass = 0.1;

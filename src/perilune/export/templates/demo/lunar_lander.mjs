@@ -5,14 +5,13 @@
 import { arrow, circle, flag, line, polygon } from "./shapes.mjs";
 
 export const physics =
-  "The page approximates the physics of Gymnasium's LunarLander-v3 with planck.js, a JavaScript port of Box2D. From the " +
-  "same 100 start states, Perilune's pre-trained agent has a mean return of 286.6 here and of 287.2 in Gymnasium.";
-export const goal = "The agent fires its engines to land gently between the flags.";
+  "The page approximates the physics of Gymnasium's LunarLander-v3 with planck.js, a JavaScript port of Box2D. " +
+  "The pre-trained agent scores 286.6 here and 287.2 in Gymnasium, from the same 100 start states.";
+export const goal = "The agent must land gently between the flags.";
 export const stepsPerSecond = 50;
 export const maxSteps = 1000;
 export const keys = { left: 1, up: 2, right: 3 };
 export const idle = [0];
-export const disturbance = "Gust";
 
 const scale = 30; // pixels of Gymnasium per unit of length
 const [width, height] = [600 / scale, 400 / scale];
@@ -162,7 +161,7 @@ export function outcome(terminated) {
   return Math.abs(stateInDouble()[0]) >= 1 ? "flew off" : "crashed";
 }
 
-/** Blow against the lander for half a second. */
+/** Push the lander for half a second. */
 export function disturb(direction) {
   gust = { direction, steps: gustSteps };
 }
@@ -219,8 +218,13 @@ export function draw(context, pixelsWide, pixelsHigh, { blend, push }) {
   });
   polygon(context, hull.map((offset) => point(lander, offset)), colors.hull);
   circle(context, ...point(lander, [0, 0.2]), 0.16 * unit, colors.sky);
+  const [x, y] = point(lander, [0, 0]);
+  if (y < -0.4 * unit) { // the hull is above the view
+    const middle = Math.min(Math.max(x, 0.6 * unit), pixelsWide - 0.6 * unit);
+    const marker = [[-0.5, 0.9], [0, 0.2], [0.5, 0.9]].map(([across, down]) => [middle + across * unit, down * unit]);
+    polygon(context, marker, colors.hull);
+  }
   if (push) {
-    const [x, y] = point(lander, [0, 0]);
     for (const row of [-0.5, 0, 0.5]) arrow(context, x - 1.8 * unit * push, y + row * unit, unit, push, "#7cc4ff");
   }
 }

@@ -9,7 +9,6 @@ export const stepsPerSecond = 30;
 export const maxSteps = 200;
 export const keys = { left: 0, right: 2 };
 export const idle = [1];
-export const disturbance = "Push";
 
 const lowest = -1.2;
 const highest = 0.6;

@@ -115,7 +115,7 @@ function resize() {
   const ratio = window.devicePixelRatio || 1;
   canvas.width = Math.round(canvas.clientWidth * ratio);
   canvas.height = Math.round(canvas.clientHeight * ratio);
-  changed = true;
+  drawScene(); // a new size clears the canvas, and the observer runs after the frame was drawn
 }
 
 function drawScene() {
@@ -203,7 +203,7 @@ function showHands() {
   byId("hands").replaceChildren(
     ...directions.map((direction) => {
       const button = document.createElement("button");
-      const label = user ? policy.actions[game.keys[direction] - policy.firstAction] : `${game.disturbance} ${direction}`;
+      const label = user ? policy.actions[game.keys[direction] - policy.firstAction] : `Push ${direction}`;
       button.type = "button";
       button.dataset.direction = direction;
       button.textContent = `${label[0].toUpperCase()}${label.slice(1)}`;
@@ -283,8 +283,8 @@ new ResizeObserver(resize).observe(canvas);
 
 byId("inputs").open = window.innerWidth > 860;
 readColors();
-resize();
 start();
+resize();
 setPaused(paused);
 setUser(false);
 requestAnimationFrame(frame);
