@@ -188,7 +188,7 @@ def test_commands_use_a_pretrained_agent(tmp_path: Path, monkeypatch: pytest.Mon
     assert reads.count("CartPole-v1.safetensors") == 1  # the SHA-256 is computed once
     assert (said["checkpoint"], said["env_steps"]) == ("CartPole-v1, pre-trained", AGENTS["CartPole-v1"].env_steps)
     assert said["returns"] == [20]
-    assert done("evaluate", *agent, *short).startswith("CartPole-v1, pre-trained, 1 greedy episodes\n")
+    assert done("evaluate", *agent, *short).startswith("CartPole-v1, pre-trained, 1 greedy episode\n")
     assert done("video", *agent, *short).startswith("CartPole-v1.mp4  (")
     assert (tmp_path / "CartPole-v1.mp4").stat().st_size > 1_000
     described = done("info", *agent)
