@@ -23,7 +23,6 @@ from perilune import DQN, presets
 from perilune.runs import files, manifest, pretrained
 from perilune.runs.pretrained import PretrainedAgent, Score
 from perilune.runs.weights import save_weights
-from perilune.training.evaluation import SCORE_SEEDS
 
 ENVIRONMENTS = ("LunarLander-v3", "CartPole-v1", "Acrobot-v1", "MountainCar-v0")
 SEED = 0
@@ -44,15 +43,7 @@ def make(env_id: str, directory: Path, steps: int | None = None, episodes: int =
         preset=presets.RECOMMENDED,
         seed=SEED,
         env_steps=dqn.agent.env_steps,
-        score=Score(
-            episodes=episodes,
-            first_seed=SCORE_SEEDS,
-            mean=result.mean_return,
-            iqm=result.iqm_return,
-            min=result.min_return,
-            max=result.max_return,
-            std=result.std_return,
-        ),
+        score=Score.of(result),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         command=f"python examples/pretrain.py {env_id}",
         versions={name: host[name] for name in ("perilune", "python", "numpy", "gymnasium", "machine")}

@@ -17,7 +17,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.export.golden import TOLERANCE, Golden, clear
 from perilune.export.policy import Block, Entry, Policy, q_values
-from perilune.export.text import fill, limits
+from perilune.export.text import describe, fill
 from perilune.nn.layers import LayerNorm
 
 WIDTH = 118  # of the lines of numbers
@@ -81,7 +81,7 @@ def buffer_sizes(policy: Policy) -> list[int]:
         policy: the policy.
     """
     outputs = [len(block.bias) for block in policy.blocks[: None if policy.support is not None else -1]]
-    if _categories(policy):
+    if policy.has_categories:
         outputs.insert(0, policy.inputs)
     return [max(outputs[first::2]) for first in range(min(2, len(outputs)))]
 
@@ -96,14 +96,14 @@ def stack_size(policy: Policy) -> int:
 
 
 def _header(policy: Policy, name: str) -> str:
-    inputs = [f" *   {index}: {_describe(entry)}" for index, entry in enumerate(policy.entries)]
+    inputs = [f" *   {index}: {_comment(describe(entry))}" for index, entry in enumerate(policy.entries)]
     actions = [f" *   {policy.first_action + index}: {_comment(action)}" for index, action in enumerate(policy.actions)]
     return fill(
         "c/policy.h",
         environment=name,
         inputs="\n".join(inputs),
         actions="\n".join(actions),
-        unknown=", or a category does not exist" if _categories(policy) else "",
+        unknown=", or a category does not exist" if policy.has_categories else "",
         stack=str(stack_size(policy)),
         inputs_count=str(len(policy.entries)),
         actions_count=str(len(policy.actions)),
@@ -150,7 +150,7 @@ def _helpers(policy: Policy, int8: bool) -> list[str]:
         texts.append(fill("c/normalize.c", epsilon=f"{LayerNorm.epsilon}f"))
     activations = {block.activation for block in policy.blocks}
     texts += [fill(f"c/{activation}.c") for activation in ("relu", "tanh") if activation in activations]
-    if _categories(policy):
+    if policy.has_categories:
         texts.append(fill("c/one_hot.c"))
     if policy.support is not None:
         texts.append(fill("c/expected.c", atoms=str(len(policy.support))))
@@ -160,7 +160,7 @@ def _helpers(policy: Policy, int8: bool) -> list[str]:
 def _layers(policy: Policy, int8: bool) -> list[str]:
     """Return the statements from the observation to the Q-values. The layers write to the buffers a and b in turn."""
     x, lines, free = "obs", [], "ab"
-    if _categories(policy):
+    if policy.has_categories:
         x, lines, free = "a", ["", *_encode(policy.entries)], "ba"
     for number, block in enumerate(policy.blocks, 1):
         inputs, outputs = block.weight.shape
@@ -244,18 +244,7 @@ def _int(value: int) -> str:
     return f"({value})" if value < 0 else str(value)
 
 
-def _describe(entry: Entry) -> str:
-    name = _comment(entry.name)
-    if entry.categories:
-        return f"{name}, a category from {entry.start} to {entry.start + entry.categories - 1}"
-    return f"{name}{limits(entry)}"
-
-
 def _comment(text: str) -> str:
     """Return text that can be part of a comment in C: it neither ends nor begins one, and has no trigraph."""
     printable = "".join(char if char.isprintable() else "?" for char in text)
     return re.sub(r"\*(?=/)|/(?=\*)|\?(?=\?)", r"\g<0> ", printable)
-
-
-def _categories(policy: Policy) -> bool:
-    return any(entry.categories for entry in policy.entries)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import re
@@ -11,11 +10,10 @@ from importlib import resources
 
 import numpy as np
 
-from perilune._utils.arrays import Array
 from perilune.envs.known import lookup
 from perilune.export.golden import Golden, golden_json
 from perilune.export.policy import Block, Entry, Policy
-from perilune.export.text import fill, title
+from perilune.export.text import base64_floats, fill, title
 
 DEMOS = {
     "LunarLander-v3": "lunar_lander",
@@ -68,8 +66,8 @@ def module(policy: Policy) -> str:
         actions=_literal(policy.actions),
         first_action=str(policy.first_action),
         layers="\n".join(map(_layer, policy.blocks)),
-        support="null" if policy.support is None else f'decode("{_base64(policy.support)}")',
-        weights=_base64(np.concatenate([array.ravel() for array in arrays if array is not None])),
+        support="null" if policy.support is None else f'decode("{base64_floats(policy.support)}")',
+        weights=base64_floats(np.concatenate([array.ravel() for array in arrays if array is not None])),
     )
 
 
@@ -129,7 +127,3 @@ def _number(value: float) -> str:
 def _literal(value: object) -> str:
     """Return a JavaScript literal that can also be part of a script in an HTML page."""
     return json.dumps(value).replace("<", r"\u003c")
-
-
-def _base64(array: Array) -> str:
-    return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()

@@ -97,6 +97,11 @@ class Policy:
         return sum(entry.categories or 1 for entry in self.entries)
 
     @property
+    def has_categories(self) -> bool:
+        """Whether the policy encodes some numbers of an observation as one-hot."""
+        return any(entry.categories for entry in self.entries)
+
+    @property
     def parameters(self) -> int:
         """Number of weights, including biases and the parameters of normalization."""
         arrays = [array for block in self.blocks for array in (block.weight, block.bias, block.gain, block.shift)]

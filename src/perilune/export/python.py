@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-
-import numpy as np
-
 from perilune._utils.arrays import Array
 from perilune.export.golden import Golden, golden_json
 from perilune.export.policy import Block, Policy
-from perilune.export.text import describe_inputs, fill, title
+from perilune.export.text import base64_floats, describe_inputs, fill, title
 
 
 def render(policy: Policy, golden: Golden) -> dict[str, str]:
@@ -19,7 +15,6 @@ def render(policy: Policy, golden: Golden) -> dict[str, str]:
         policy: the policy.
         golden: the golden vectors.
     """
-    categories = any(entry.categories for entry in policy.entries)
     module = fill(
         "policy.py.txt",
         title=title(policy),
@@ -27,8 +22,8 @@ def render(policy: Policy, golden: Golden) -> dict[str, str]:
         actions=repr(policy.actions),
         first_action=str(policy.first_action),
         inputs_count=str(len(policy.entries)),
-        or_unknown=", or a category does not exist" if categories else "",
-        encode=_encode(policy) if categories else "",
+        or_unknown=", or a category does not exist" if policy.has_categories else "",
+        encode=_encode(policy) if policy.has_categories else "",
         expect="" if policy.support is None else _expect(policy.support),
         layers="\n".join(map(_layer, policy.blocks)),
     )
@@ -68,7 +63,7 @@ def _encode(policy: Policy) -> str:
 
 def _expect(support: Array) -> str:
     """Return the lines that compute the mean of the distribution of each action (C51)."""
-    numbers = f"np.frombuffer(base64.b64decode({_base64(support)!r}), '<f4')"
+    numbers = f"np.frombuffer(base64.b64decode({base64_floats(support)!r}), '<f4')"
     lines = [
         f"returns = {numbers}",
         "x = x.reshape(len(x), -1, len(returns))",
@@ -80,9 +75,5 @@ def _expect(support: Array) -> str:
 
 def _layer(block: Block) -> str:
     arrays = [block.weight, block.bias, block.gain, block.shift]
-    texts = [f'"{_base64(array)}"' for array in arrays if array is not None]
+    texts = [f'"{base64_floats(array)}"' for array in arrays if array is not None]
     return f"    ({len(block.bias)}, {', '.join(texts)}, {block.activation!r}),"
-
-
-def _base64(array: Array) -> str:
-    return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()

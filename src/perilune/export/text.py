@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import string
 from importlib import resources
 
+import numpy as np
+
+from perilune._utils.arrays import Array
 from perilune.export.policy import Entry, Policy
 from perilune.runs.manifest import version
 
@@ -34,19 +38,20 @@ def title(policy: Policy) -> str:
 
 def describe_inputs(policy: Policy) -> str:
     """Return one line for each number of an observation and for each action."""
-    entries = [f"    {index}: {_describe(entry)}" for index, entry in enumerate(policy.entries)]
+    entries = [f"    {index}: {describe(entry)}" for index, entry in enumerate(policy.entries)]
     actions = [f"    {policy.first_action + index}: {name}" for index, name in enumerate(policy.actions)]
     return "\n".join(["An observation has these numbers, in this order:", *entries, "The actions are:", *actions])
 
 
-def _describe(entry: Entry) -> str:
+def describe(entry: Entry) -> str:
+    """Return the name and the range of a number of an observation."""
     if entry.categories:
         return f"{entry.name}, a category from {entry.start} to {entry.start + entry.categories - 1}"
-    return f"{entry.name}{limits(entry)}"
-
-
-def limits(entry: Entry) -> str:
-    """Return the range of a number as the end of a phrase."""
     if math.isinf(entry.low) and math.isinf(entry.high):
-        return " (no limits)"
-    return f", from {entry.low:g} to {entry.high:g}"
+        return f"{entry.name} (no limits)"
+    return f"{entry.name}, from {entry.low:g} to {entry.high:g}"
+
+
+def base64_floats(array: Array) -> str:
+    """Return numbers as little-endian float32 in base64."""
+    return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()

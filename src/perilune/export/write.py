@@ -24,7 +24,7 @@ from perilune.export.golden import golden_vectors
 from perilune.export.policy import Policy, from_agent, q_values, unencoded
 from perilune.runs import files
 from perilune.runs.pretrained import Score
-from perilune.training.evaluation import SCORE_SEEDS, Evaluation, evaluate
+from perilune.training.evaluation import Evaluation, evaluate
 
 Target = Literal["onnx", "c", "js", "python"]
 TARGETS: tuple[str, ...] = get_args(Target)
@@ -100,7 +100,7 @@ def export_agent(
     score = int8_score = None
     if episodes:
         result = evaluate(agent.greedy_action, env, episodes, **options)
-        score = _score(result)
+        score = Score.of(result)
         if int8:
             reduced = c.quantized(policy)
             int8_score = _int8_score(result, evaluate(lambda obs: _index(reduced, obs), env, episodes, **options))
@@ -180,18 +180,6 @@ def read_contract(directory: Path) -> Contract:
 def _index(policy: Policy, obs: Array) -> int:
     """Return the index of the greedy action for a flattened observation [O]."""
     return int(q_values(policy, unencoded(policy.entries, obs[None])).argmax())
-
-
-def _score(result: Evaluation) -> Score:
-    return Score(
-        episodes=len(result.returns),
-        first_seed=SCORE_SEEDS,
-        mean=result.mean_return,
-        iqm=result.iqm_return,
-        min=result.min_return,
-        max=result.max_return,
-        std=result.std_return,
-    )
 
 
 def _int8_score(exact: Evaluation, reduced: Evaluation) -> Int8Score:

@@ -16,6 +16,7 @@ from perilune._utils.text import suggestion
 from perilune._utils.validation import Count, Natural
 from perilune.errors import FileFormatError, PeriluneWarning, UnsupportedEnvironmentError
 from perilune.runs import files
+from perilune.training.evaluation import SCORE_SEEDS, Evaluation
 
 DIRECTORY = Path(__file__).parents[1] / "pretrained"
 MANIFEST = "manifest.json"
@@ -42,6 +43,19 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     min: float
     max: float
     std: float
+
+    @classmethod
+    def of(cls, result: Evaluation) -> Score:
+        """Return the statistics of an evaluation from the default start states."""
+        return cls(
+            episodes=len(result.returns),
+            first_seed=SCORE_SEEDS,
+            mean=result.mean_return,
+            iqm=result.iqm_return,
+            min=result.min_return,
+            max=result.max_return,
+            std=result.std_return,
+        )
 
 
 class PretrainedAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
