@@ -135,6 +135,10 @@ def test_finished_benchmark_is_not_run_again(copied: Path, capfd: pytest.Capture
     assert err == ""
     for part in ("| 1 | ", "- final: ", str(copied / "learning_curves.png")):
         assert part in out
+    main(["train", "CartPole-v1", "--seeds", "2", "--out", str(copied), "--json", *OPTIONS])
+    assert json.loads(capfd.readouterr().out) == content(copied)
+    main(["train", "CartPole-v1", "--seeds", "1", "--seed", "1", "--out", str(copied), "--json", *OPTIONS])
+    assert [found["seed"] for found in json.loads(capfd.readouterr().out)["scores"]] == [1]
     bench(copied, "--quiet", seeds=1)
     assert f"Seeds in {copied} that are not included: seed-1." in capfd.readouterr().out
     assert [found["seed"] for found in content(copied)["scores"]] == [0]

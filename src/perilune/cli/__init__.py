@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         aside("\n".join([f"perilune: {_words(error)}", *getattr(error, "__notes__", ())]))
         sys.exit(failed)
     except KeyboardInterrupt as error:
-        resumable = arguments[:1] in (["bench"], ["tune"])
+        several = any(word.partition("=")[0] == "--seeds" for word in arguments)
+        resumable = several or arguments[:1] in (["bench"], ["tune"])
         kept = " All results so far are kept. Run the same command to resume." if resumable else ""
         aside("\n".join([f"perilune: interrupted.{kept}", *_notes(error)]))
         sys.exit(130)

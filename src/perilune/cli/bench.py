@@ -39,21 +39,33 @@ def run_bench_speed(options: Namespace) -> None:
 
 def run_bench_learning(options: Namespace) -> None:
     """Train several seeds and score each on 100 fixed episodes. Resume an interrupted benchmark."""
-    for name, low in (("seeds", 1), ("first_seed", 0)):
-        if getattr(options, name) < low:
-            raise ConfigError(name, getattr(options, name), f"a whole number >= {low}")
-    chosen = choose_registered(options, "benchmark")
+    train_seeds(options, options.first_seed, options.against)
+
+
+def train_seeds(options: Namespace, first_seed: int | None = None, against: str | None = None) -> None:
+    """Train several seeds, and print and save their scores.
+
+    Args:
+        options: the options of a command with ``--seeds``.
+        first_seed: the first seed, by default ``--seed`` or that of the settings file.
+        against: names of other libraries to train on the same seeds.
+    """
+    chosen = choose_registered(options, "train" if against is None else "benchmark")
+    named, first_seed = ("seed", chosen.seed) if first_seed is None else ("first_seed", first_seed)
+    for name, value, low in (("seeds", options.seeds, 1), (named, first_seed, 0)):
+        if value < low:
+            raise ConfigError(name, value, f"a whole number >= {low}")
     agent, train = chosen.configs()
     named = f"{chosen.env}-{options.preset}" if getattr(options, "preset", None) else chosen.env
     result = learning.benchmark(
         chosen.env,
         agent,
         train,
-        seeds=range(options.first_seed, options.first_seed + options.seeds),
+        seeds=range(first_seed, first_seed + options.seeds),
         out=options.out or Path("runs", "bench", named),
         jobs=options.jobs,
         cluster=options.cluster,
-        against=options.against,
+        against=against,
         quiet=options.quiet,
     )
     show(options, result.content, "\n".join([result.text, "", *(f"  {path}" for path in result.files)]))

@@ -88,7 +88,21 @@ COMMANDS = {
         "Train a DQN and record it in a run directory.",
         (
             option("--seed", whole, SUPPRESS, "Random seed (>= 0). Default: 0."),
-            option("--out", path, None, "Run directory. Default: runs/ENV-seedN, or the next free name."),
+            option(
+                "--seeds",
+                whole,
+                None,
+                "Train this many seeds (>= 1), the first of which is --seed, and summarize their scores. This is the "
+                "command bench learning.",
+            ),
+            *CLUSTER,
+            option(
+                "--out",
+                path,
+                None,
+                "Run directory. Default: runs/ENV-seedN, or the next free name. With --seeds, directory of runs and "
+                "results. Default: runs/bench/ENV[-PRESET].",
+            ),
             flag("--overwrite", "Replace an existing run in the run directory."),
             *(QUIET, JSON, TENSORBOARD, ENV_KWARGS),
         ),

@@ -19,7 +19,7 @@ from perilune.agent.settings import build
 from perilune.api import DQN
 from perilune.cli.runs import make_env, show
 from perilune.cli.settings import choose
-from perilune.errors import ConfigError
+from perilune.errors import ConfigError, UsageError
 from perilune.history import History
 from perilune.runs import checkpoint, layout
 from perilune.runs.manifest import CHANGEABLE
@@ -27,7 +27,13 @@ from perilune.training.events import Evaluated
 
 
 def run_train(options: Namespace) -> None:
-    """Train a DQN and record it in a run directory."""
+    """Train a DQN and record it in a run directory, or train several seeds."""
+    _check_seeds(options)
+    if options.seeds is not None:
+        from perilune.cli.bench import train_seeds  # noqa: PLC0415 -- slow to import
+
+        train_seeds(options)
+        return
     chosen = choose(options)
     env = envs.make(chosen.env, **chosen.env_kwargs)
     dqn = DQN(env, chosen.preset, seed=chosen.seed, **chosen.agent)
@@ -42,6 +48,18 @@ def run_train(options: Namespace) -> None:
             **chosen.train,
         )
     _report(options, dqn, history, env_options)
+
+
+def _check_seeds(options: Namespace) -> None:
+    """Raise UsageError for options that require ``--seeds``, or exclude it."""
+    if options.seeds is None:
+        for name in ("jobs", "cluster"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"--{name} requires --seeds N, because a single seed is trained in this process.")
+        return
+    for name in ("overwrite", "tensorboard"):
+        if getattr(options, name):
+            raise UsageError(f"--{name} cannot be combined with --seeds.")
 
 
 def run_resume(options: Namespace) -> None:
