@@ -30,10 +30,11 @@ from perilune.runs import files, weights
 from perilune.runs.scores import Score, write_score
 from perilune.training.evaluation import SCORE_SEEDS, SELECTION_SEEDS, TUNING_SEEDS, evaluate
 from perilune.tuning import report, study, work
+from perilune.tuning.plan import Plan
 from perilune.tuning.result import TuningResult
 from perilune.tuning.space import Base, from_dict
 from perilune.tuning.storage import Journal, update_shared
-from perilune.tuning.study import Plan, Study
+from perilune.tuning.study import Study
 from perilune.tuning.work import Job, area, combined, unsolved
 
 # With this learning rate, greedy episodes stay short and scoring is fast.

@@ -10,7 +10,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.trial import TrialState
 
@@ -19,23 +18,20 @@ from perilune._utils import statistics
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import check_names
 from perilune.api import DQN
-from perilune.bench import results
 from perilune.bench.cluster import open_engine
-from perilune.bench.learning import Trial
-from perilune.bench.results import Result
 from perilune.envs.known import lookup, presets
 from perilune.errors import ConfigError
-from perilune.runs.files import read_json
-from perilune.runs.scores import SCORE_FILE, read_score
 from perilune.runs.search import SEARCH_SPACE
 from perilune.training.checks import check
 from perilune.tuning import report, samplers, space, work
+from perilune.tuning.comparison import compare
 from perilune.tuning.defaults import default_space
+from perilune.tuning.plan import Plan, check_plan, settings_toml
 from perilune.tuning.result import BEST_FILE, Gain, TrialSummary, TuningResult
 from perilune.tuning.samplers import PrunerName, SamplerName
 from perilune.tuning.space import Base, Space
 from perilune.tuning.storage import update_shared
-from perilune.tuning.study import Plan, Study, check_plan, settings_toml
+from perilune.tuning.study import Study
 from perilune.tuning.work import Objective
 
 JOURNAL = "journal.log"
@@ -113,7 +109,8 @@ def search(
         best = study.best()
         if best is not None and comparison_seeds and study.settings(best) != base:
             first = first_seed + seeds_per_trial
-            gain = _gain(plan, *study.compare(range(first, first + comparison_seeds), engine, quiet), dqn.env)
+            seeds, threshold = range(first, first + comparison_seeds), envs.reward_threshold(dqn.env)
+            gain = compare(study, seeds, engine, threshold, quiet)
     result = _result(study, start, gain)
     report.write(result)
     return result
@@ -149,25 +146,6 @@ def _space(given: Path | Mapping[str, Any] | None, base: Base, symmetric: bool, 
     for name in found.parameters.keys() & set(chosen):
         raise ConfigError(name, base.settings[name], f"no value, because the search space varies {name}")
     return found
-
-
-def _gain(plan: Plan, winner: list[Trial], start: list[Trial], env: envs.Env) -> Gain:
-    """Compare the scored seeds of the winner with those of the starting point."""
-    values: list[list[float]] = []
-    found: list[Result] = []
-    for group in (winner, start):
-        each = [work.result(seed.directory) for seed in group]
-        values.append([one.value for one in each if one is not None and one.value is not None])
-        scores = [read_score(read_json(path), path) for path in (seed.directory / SCORE_FILE for seed in group)]
-        content = results.plain({"agent": group[0].agent, "train": group[0].train})
-        found.append(Result(plan.name, envs.reward_threshold(env), content, scores, {}))
-    statistic = statistics.margin if work.maximizes(plan.objective) else _mean_margin
-    margin = statistics.estimate(statistic, values, np.random.default_rng(0))
-    return Gain(values[0], values[1], margin, results.compare(found[0], found[1], np.random.default_rng(0)))
-
-
-def _mean_margin(a: Any, b: Any) -> Any:
-    return a.mean(axis=-1) - b.mean(axis=-1)
 
 
 def _result(study: Study, start: Mapping[str, Any] | None, gain: Gain | None) -> TuningResult:

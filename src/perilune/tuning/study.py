@@ -12,75 +12,33 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
 
-from perilune._utils import statistics, toml
+from perilune._utils import statistics
 from perilune._utils.console import aside
-from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.bench import learning, results
 from perilune.bench.learning import Trial
 from perilune.bench.pool import Engine, Workers
-from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError, TrialError
+from perilune.errors import PeriluneError, RunDirectoryError, TrialError
 from perilune.runs import files, lock, logs
 from perilune.runs.layout import TRIAL
-from perilune.runs.scores import SCORE_FILE
 from perilune.training.events import Evaluated
 from perilune.tuning import samplers, work
-from perilune.tuning.samplers import PrunerName, SamplerName
-from perilune.tuning.space import Base, Space, of_parameters
+from perilune.tuning.plan import Plan, settings_toml
+from perilune.tuning.space import Base, of_parameters
 from perilune.tuning.storage import LOCK, open_storage
-from perilune.tuning.work import Job, Objective
+from perilune.tuning.work import Job
 from perilune.viz.terminal import Board, board
 
-FORMAT = 1
 FAILURE = "failure.txt"
 PLAN = "perilune"  # user attribute of the study that holds its plan
 MOST_FAILURES = 3  # failed trials without a completed one, after which the study stops
 POLL = 1.0  # seconds between checks on the trials of other processes
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a study searches for, and how. A study keeps its plan when it is resumed.
-
-    Attributes:
-        environment: Gymnasium ID, with the module that registers it, if any.
-        name: ID of the environment without that module.
-        base: the starting point.
-        space: the settings to vary.
-        objective: what to optimize.
-        seeds: training seeds of each trial.
-        sampler: name of the sampler.
-        pruner: name of the pruner.
-        seed: seed of the sampler.
-    """
-
-    environment: str
-    name: str
-    base: Base
-    space: Space
-    objective: Objective
-    seeds: tuple[int, ...]
-    sampler: SamplerName
-    pruner: PrunerName
-    seed: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the plan as plain JSON values."""
-        content = {name: getattr(self, name) for name in ("objective", "seeds", "sampler", "pruner", "seed")}
-        content |= {"format": FORMAT, "environment": self.name, "search_space": self.space.to_dict()}
-        found: dict[str, Any] = results.plain(content | vars(self.base))
-        return found
-
-    @property
-    def rungs(self) -> list[int]:
-        """Environment steps at which the pruner compares trials."""
-        return samplers.rungs(self.base.train.steps) if self.pruner == "asha" else []
 
 
 @dataclass
@@ -212,8 +170,8 @@ class Study:
         Raises:
             TrialError: the first trials all failed.
         """
-        with self._shown(quiet) as screen:
-            workers = self._workers(engine, screen)
+        with board(f"tuning {self.plan.name}", quiet) as screen:
+            workers = work.start(engine, screen)
             try:
                 while True:
                     while len(workers) < workers.jobs and (job := self._next(trials)) is not None:
@@ -234,14 +192,6 @@ class Study:
                 for active in self._active:
                     active.lock.release()
                 self._active.clear()
-
-    @contextmanager
-    def _shown(self, quiet: bool) -> Iterator[Board]:
-        with board(f"tuning {self.plan.name}", quiet) as screen:
-            yield screen
-
-    def _workers(self, engine: Engine, screen: Board) -> Workers[Job]:
-        return Workers(work.run, engine, lambda job, reason: screen.say(learning.continued(job.title, reason)))
 
     def _next(self, trials: int) -> Job | None:
         """Return the next seed to train, or None if other processes run all remaining ones."""
@@ -305,7 +255,7 @@ class Study:
             reported = set() if before is None else set(before.intermediate_values)
             active = Active(trial, guard, seeds, reported)
             for seed in seeds:
-                _forget_other(seed)
+                work.forget_other(seed)
             self._find_scored(active)
         except BaseException:
             guard.release()
@@ -318,13 +268,13 @@ class Study:
 
     def _value(self, active: Active, seed: Trial) -> float | None:
         """Return the value of a seed at the next rung, or at the end, or None if it has not got there."""
-        found = work.result(seed.directory)
-        if active.stage < len(self.plan.rungs):
-            value = work.return_at(seed.directory, self.plan.rungs[active.stage])
-            if value is None and found is not None and found.value is not None:  # it stopped early
-                value = logs.read_log(seed.directory, Evaluated)[-1].mean_return
-            return value
-        return None if found is None else found.value
+        final = work.value(seed)
+        if active.stage == len(self.plan.rungs):
+            return final
+        value = work.return_at(seed.directory, self.plan.rungs[active.stage])
+        if value is None and final is not None:  # it stopped early
+            value = logs.read_log(seed.directory, Evaluated)[-1].mean_return
+        return value
 
     def _ended(self, job: Job, reason: str | None, workers: Workers[Job], screen: Board) -> None:
         """Record that a seed has reached the next rung or the end, or has failed."""
@@ -427,111 +377,3 @@ class Study:
     def no_winner(self) -> TrialError:
         """Return the error for a study without a complete trial."""
         return TrialError("no trial is complete, so there is no winner. Run more trials (--trials).")
-
-    # The comparison of the winner
-
-    def compare(self, seeds: Sequence[int], engine: Engine, quiet: bool = False) -> tuple[list[Trial], list[Trial]]:
-        """Train the winner and the starting point with other seeds than the trials.
-
-        Args:
-            seeds: training seeds.
-            engine: where worker processes run.
-            quiet: do not show progress.
-
-        Returns:
-            The scored seeds of the winner and of the starting point.
-
-        Raises:
-            TrialError: no trial is complete, or a seed failed.
-        """
-        best = self.best()
-        if best is None:
-            raise self.no_winner()
-        pairs = {f"trial-{best.number}": self.settings(best), "start": self.plan.base}
-        base = self.out / "comparison"
-        with files.reported("written", base):
-            base.mkdir(exist_ok=True)
-        groups = [self.seeds(settings, base / name, seeds) for name, settings in pairs.items()]
-        with files.reported("written", base), FileLock(base / LOCK):  # another process may be doing the same
-            for seed in (one for group in groups for one in group):
-                _forget_other(seed)
-            jobs_left = [
-                Job(seed, self.name, None, self.plan.objective)
-                for pair in zip(*groups, strict=True)
-                for seed in pair
-                if not _is_scored(seed)
-            ]
-            failures: dict[Job, str] = {}
-            with self._shown(quiet) as screen:
-                workers = self._workers(engine, screen)
-                workers.submit(jobs_left)
-                while len(workers):
-                    failures |= {job: reason for job, reason in workers.wait().items() if reason is not None}
-                    if quiet:
-                        continue
-                    states = [learning.progress(job.seed) for job in workers.running()]
-                    total = 2 * len(seeds)
-                    done = total - len(workers)
-                    words = f"comparing the winner with the starting point: {done} of {total} seeds"
-                    screen.show((done + sum(state.share for state in states)) / total, words, states)
-        if failures:
-            raise TrialError(learning.failed({job.seed: reason for job, reason in failures.items()}))
-        return groups[0], groups[1]
-
-
-def _forget_other(seed: Trial) -> None:
-    """Remove the result of a run with other settings, which a damaged storage may leave behind. It will be replaced."""
-    path = seed.directory / "config.json"
-    if not (seed.directory / TRIAL).exists():
-        return
-    try:
-        other = not path.exists() or any(results.differences(files.read_json(path), learning.settings(seed)))
-    except FileFormatError:
-        other = True
-    if other:
-        with files.reported("written", seed.directory / TRIAL):
-            (seed.directory / TRIAL).unlink(missing_ok=True)
-            (seed.directory / SCORE_FILE).unlink(missing_ok=True)
-
-
-def _is_scored(seed: Trial) -> bool:
-    found = work.result(seed.directory)
-    return found is not None and found.value is not None
-
-
-def settings_toml(plan: Plan, settings: Base) -> str:
-    """Return settings as the content of a file for ``perilune train --config``."""
-    lines = [f"# To train with these settings: perilune train {plan.environment} --config FILE"]
-    lines.append(toml.entry("env", plan.name))
-    tables: dict[str, DQNConfig | TrainConfig] = {"train": settings.train, "agent": settings.agent}
-    for table, config in tables.items():
-        lines += ["", f"[{table}]", *(toml.entry(name, value) for name, value in vars(config).items())]
-    return "\n".join(lines) + "\n"
-
-
-def check_plan(plan: Plan, threshold: float | None) -> None:
-    """Check a plan before anything is trained.
-
-    Raises:
-        ConfigError: an option is invalid, or the options contradict each other.
-    """
-    if plan.objective == "cpu-seconds-to-solved" and threshold is None:
-        raise ConfigError(
-            "objective", plan.objective, f"final-iqm or auc, because {plan.name} defines no score at which it is solved"
-        )
-    steps, every = plan.base.train.steps, plan.base.train.eval_every
-    if plan.pruner == "asha":
-        if steps is None or steps < 2**samplers.RUNGS:
-            raise ConfigError("pruner", plan.pruner, "wilcoxon or none without a budget in steps, which ASHA needs")
-        if every is None or every > plan.rungs[0]:
-            raise ConfigError(
-                "eval_every", every, f"at most {plan.rungs[0]}, because the pruner asha compares trials at that step"
-            )
-        if len(plan.seeds) < 2:
-            expected = "at least 2 with the pruner asha. With one seed, use --pruner none"
-            raise ConfigError("seeds_per_trial", len(plan.seeds), expected)
-    if plan.pruner == "wilcoxon" and len(plan.seeds) < 5:
-        raise ConfigError(
-            "seeds_per_trial", len(plan.seeds), "at least 5 with the pruner wilcoxon, which needs 4 seeds to decide"
-        )
-    plan.space.check(plan.base, plan.name)

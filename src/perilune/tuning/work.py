@@ -15,13 +15,16 @@ from perilune._utils.blas import one_blas_thread
 from perilune._utils.statistics import interquartile_mean
 from perilune.agent.dqn import Agent
 from perilune.api import DQN
+from perilune.bench import learning, results
 from perilune.bench.learning import Trial, check_shared, greedy_returns, train_seed
+from perilune.bench.pool import Engine, Workers
 from perilune.errors import FileFormatError
 from perilune.runs import files, logs, snapshots, weights
 from perilune.runs.layout import TRIAL
-from perilune.runs.scores import SCORE_EPISODES, score, write_score
+from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, score, write_score
 from perilune.training.evaluation import SCORE_SEEDS, TUNING_SEEDS, evaluate, greedy_limit
 from perilune.training.events import Evaluated, Event
+from perilune.viz.terminal import Board
 
 Objective = Literal["final-iqm", "auc", "cpu-seconds-to-solved"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
@@ -97,6 +100,32 @@ def result(directory: Path) -> SeedResult | None:
         return msgspec.convert(files.read_json(path), SeedResult)
     except msgspec.ValidationError as error:
         raise FileFormatError(f"{path} is damaged: {error}. Remove this file to score its seed again.") from error
+
+
+def value(seed: Trial) -> float | None:
+    """Return the objective value of a seed, or None if it has none so far."""
+    found = result(seed.directory)
+    return None if found is None else found.value
+
+
+def forget_other(seed: Trial) -> None:
+    """Remove the result of a run with other settings, which a damaged storage may leave behind. It will be replaced."""
+    config, path = seed.directory / "config.json", seed.directory / TRIAL
+    if not path.exists():
+        return
+    try:
+        other = not config.exists() or any(results.differences(files.read_json(config), learning.settings(seed)))
+    except FileFormatError:
+        other = True
+    if other:
+        with files.reported("written", path):
+            path.unlink(missing_ok=True)
+            (seed.directory / SCORE_FILE).unlink(missing_ok=True)
+
+
+def start(engine: Engine, screen: Board) -> Workers[Job]:
+    """Return worker processes that train seeds, and report seeds whose process died on ``screen``."""
+    return Workers(run, engine, lambda job, reason: screen.say(learning.continued(job.title, reason)))
 
 
 def return_at(directory: Path, steps: int) -> float | None:
