@@ -5,6 +5,8 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 # One test process more than there are processors, because some tests wait for a browser or a server.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
+# The first start is then as quick as the next.
+COMPILE ?= --compile-bytecode
 DEMO ?= --preset fast --envpool --eval-episodes 20 --stop-at-return 220
 
 TEST_TOOLS := pytest pytest-randomly pytest-xdist hypothesis httpx jsonschema axe-playwright-python
@@ -24,7 +26,7 @@ setup: .venv/ready
 	@test -x $(UV) || { $(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet uv==$(UV_VERSION); } || \
 		{ rm -rf .uv; echo "Setup failed: it needs Python's venv module and access to the package index."; exit 1; }
 	@echo "Installing into .venv."
-	$(UV) sync --quiet --frozen --all-extras --compile-bytecode --python $(PYTHON)
+	$(UV) sync --quiet --frozen --all-extras $(COMPILE) --python $(PYTHON)
 	@touch $@
 
 demo: setup
