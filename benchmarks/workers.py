@@ -1,6 +1,7 @@
 """Measure from which duration of a time step of the environment the setting `workers` pays off.
 
     python -m benchmarks.workers --workers 1 2 4 8
+    python -m benchmarks.workers --workers 1 2 4 8 --cluster auto  # on a Ray cluster, in a clone on all its machines
 
 The environment waits for a given time in each step, like one that asks a simulator. If it computes instead, more
 workers than free processor cores do not help. Eight copies of the environment step together, and the agent learns every
@@ -11,12 +12,15 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.classic_control import CartPoleEnv
 
 from perilune import DQN
+from perilune.envs.workers import on_cluster
 
 ENVS = 8
 
@@ -74,12 +78,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--milliseconds", type=float, nargs="+", default=[0.0, 0.3, 1.0, 3.0, 10.0])
+    parser.add_argument("--cluster", metavar="ADDRESS", help="address of a Ray cluster that steps the environments")
     options = parser.parse_args()
-    print(f"| duration of a time step | {' | '.join(f'{count} workers' for count in options.workers)} |")
-    print(f"| --- |{' --- |' * len(options.workers)}")
-    for milliseconds in options.milliseconds:
+    with nullcontext() if options.cluster is None else on_cluster(options.cluster):
+        measure(options.workers, options.milliseconds)
+
+
+def measure(workers: Sequence[int], durations: Sequence[float]) -> None:
+    """Print a table: a row for each duration of a time step in ms, a column for each number of workers."""
+    print(f"| duration of a time step | {' | '.join(f'{count} workers' for count in workers)} |")
+    print(f"| --- |{' --- |' * len(workers)}")
+    for milliseconds in durations:
         steps = 10_000 if milliseconds < 1 else round(10_000 / milliseconds)
-        found = [f"{rate(milliseconds, count, steps):,.0f}" for count in options.workers]
+        found = [f"{rate(milliseconds, count, steps):,.0f}" for count in workers]
         print(f"| {milliseconds:g} ms | {' | '.join(found)} |", flush=True)
 
 

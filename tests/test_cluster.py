@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -17,13 +18,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+import test_workers
 from perilune import DQNConfig, TrainConfig, tune
 from perilune.bench import learning
 from perilune.bench.cluster import Cluster, _work, open_engine
 from perilune.bench.learning import Trial, run_trials
 from perilune.bench.pool import Workers
 from perilune.cli import main
-from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError, RunInUseError, UsageError
+from perilune.envs.workers import on_cluster
+from perilune.errors import (
+    ConfigError,
+    EnvironmentFaultError,
+    MissingDependencyError,
+    RunDirectoryError,
+    RunInUseError,
+    UsageError,
+)
 from perilune.nn.backend import backend
 from perilune.runs.files import read_json
 
@@ -46,6 +56,7 @@ def address() -> Iterator[str]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_worker_niceness", "0")  # by default, the seeds would yield to everything else here
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # of the environments in test_workers
         machines = Machines(initialize_head=True, head_node_args=MACHINE | {"num_cpus": 2})
     yield machines.address
     machines.shutdown()
@@ -106,6 +117,24 @@ def test_search_and_benchmark_accept_a_cluster(tmp_path: Path, address: str, mon
     assert [trial.values for trial in found[0].trials] == [trial.values for trial in found[1].trials]
     main(["bench", "learning", "CartPole-v1", "--seeds", "1", "--cluster", address, "--out", "bench", *SMALL.split()])
     assert (tmp_path / "bench" / "seed-0" / "score.json").exists()
+
+
+def test_workers_on_a_cluster_give_the_same_weights_even_if_they_die(tmp_path: Path, address: str) -> None:
+    expected = test_workers.trained(test_workers.fragile(""))
+    with on_cluster(address):
+        dqn = test_workers.trained(test_workers.fragile("dies once", tmp_path), workers=2)
+        assert not multiprocessing.active_children()
+        with pytest.raises(EnvironmentFaultError, match="died 3 times at the same time step"):
+            test_workers.trained(test_workers.fragile("dies"), workers=2)
+        with pytest.raises(EnvironmentFaultError, match="ValueError: no such place"):
+            test_workers.trained(test_workers.fragile("raises"), workers=2)
+    assert test_workers.weights(dqn) == test_workers.weights(expected)
+    assert len(list(tmp_path.iterdir())) == 2
+    main(
+        ["train", "CartPole-v1", "--num-envs", "2", "--workers", "2", "--cluster", address, "--out",
+         str(tmp_path / "run"), *SMALL.split()]
+    )  # fmt: skip
+    assert (tmp_path / "run" / "final.safetensors").exists()
 
 
 def test_cluster_that_does_not_run_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ def test_python_blocks_are_valid_and_nearly_all_executed() -> None:
         ast.parse(block.text, filename=f"{name(block.page)}, line {block.line}")
     skipped = [block for block in PYTHON if block.skipped]
     assert len(PYTHON) - len(skipped) >= 3
-    assert len(skipped) <= 15  # change this number if you add one on purpose
+    assert len(skipped) <= 16  # change this number if you add one on purpose
 
 
 def anchors(page: Path) -> set[str]:

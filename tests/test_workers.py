@@ -26,13 +26,13 @@ TRAIN: dict[str, Any] = {"steps": 600, "num_envs": 3, "eval_every": 200, "eval_e
 class Fragile(CartPoleEnv):
     """CartPole whose process dies, or that raises an error, on request."""
 
-    def __init__(self, directory: str = "", fault: str = "", render_mode: str | None = None) -> None:
+    def __init__(self, directory: str = "", fault: str = "", pid: int = 0, render_mode: str | None = None) -> None:
         super().__init__(render_mode=render_mode)
-        self.directory, self.fault, self.steps = Path(directory), fault, 0
+        self.directory, self.fault, self.pid, self.steps = Path(directory), fault, pid, 0
 
     def step(self, action: Any) -> Any:
         self.steps += 1
-        if self.steps == 40 and multiprocessing.parent_process() is not None:
+        if self.steps == 40 and os.getpid() != self.pid:
             match self.fault:
                 case "raises":
                     raise ValueError("no such place")
@@ -58,7 +58,7 @@ def weights(dqn: DQN) -> bytes:
 
 
 def fragile(fault: str, directory: Path = Path()) -> gym.Env[Any, Any]:
-    return gym.make("Fragile-v0", fault=fault, directory=str(directory))
+    return gym.make("Fragile-v0", fault=fault, directory=str(directory), pid=os.getpid())
 
 
 @pytest.mark.parametrize("count", [2, 3])

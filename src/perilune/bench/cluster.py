@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import platform
-import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from perilune._utils.console import aside
-from perilune._utils.extras import missing
+from perilune._utils.cluster import connect
 from perilune.bench.pool import Engine, Item, Local, attempt, show_warnings
 from perilune.errors import ConfigError, RunInUseError, UsageError
 from perilune.nn.backend import Backend, backend, using
@@ -55,25 +52,10 @@ class Cluster:
     """
 
     def __init__(self, address: str, jobs: int | None = None) -> None:
-        try:
-            import ray  # noqa: PLC0415 -- an extra
-        except ImportError as error:
-            raise missing("--cluster needs Ray", "ray") from error
-        self._ray: Any = ray
+        self._ray, self._connected = connect(address)
         self._limit = jobs
-        self._connected = not ray.is_initialized()  # a notebook may already be connected
-        if self._connected:
-            _check_reachable(address)
-            try:
-                ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-            except (Exception, SystemExit) as error:  # Ray documents no base class
-                reason = " ".join(str(error).split())[:200].rstrip(".")
-                raise ConfigError("cluster", address, f"a Ray cluster that can be used ({reason})") from error
-        free = int(self._ray.available_resources().get("CPU", 0))
-        where = ray.get_runtime_context().gcs_address
-        aside(f"perilune: using the Ray cluster at {where}, which has {self.jobs} CPUs ({free} free).")
         # Perilune restarts tasks itself, because Ray does not report why a task died.
-        self._task: Any = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_run)
+        self._task: Any = self._ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_run)
         self._tasks: dict[Future[str | None], Any] = {}  # those in progress
 
     @property
@@ -109,34 +91,6 @@ class Cluster:
             self._ray.cancel(task, force=True)
         if self._connected:
             self._ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    """Raise ConfigError if nothing listens at the address of a cluster. Ray itself would try for minutes."""
-    if "://" in address:  # Ray Client
-        return
-    try:
-        from ray._private.services import canonicalize_bootstrap_address  # noqa: PLC0415 -- an extra
-    except ImportError:  # not a public function
-        return
-    start = "Start a cluster with ray start --head"
-    try:
-        found = canonicalize_bootstrap_address(address)
-    except ConnectionError:
-        found = None
-    except Exception as error:  # such as an unknown host
-        raise ConfigError("cluster", address, f"auto, or an address such as HOST:6379 ({error})") from error
-    if found is None:
-        expected = f"the address of a Ray cluster, because none is running on this machine. {start}"
-        raise ConfigError("cluster", address, expected)
-    host, _, port = found.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    except OSError as error:
-        expected = (
-            f"the address of a running Ray cluster, but none answers at {found} ({error.strerror or error}). {start}"
-        )
-        raise ConfigError("cluster", address, expected) from error
 
 
 def _software() -> str:

@@ -95,7 +95,16 @@ COMMANDS = {
                 "Train this many seeds (>= 1), the first of which is --seed, and summarize their scores. This is the "
                 "command bench learning.",
             ),
-            *CLUSTER,
+            CLUSTER[0],
+            option(
+                "--cluster",
+                str,
+                None,
+                "Address of a Ray cluster, or auto for the one that runs on this machine. With --seeds, the seeds are "
+                "trained there, and all its machines must share the directory --out. Otherwise, only the environments "
+                "are stepped there, by --workers.",
+                metavar="ADDRESS",
+            ),
             option(
                 "--out",
                 path,

@@ -7,7 +7,7 @@ import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from perilune.agent.settings import build
 from perilune.api import DQN
 from perilune.cli.runs import make_env, show
 from perilune.cli.settings import choose
+from perilune.envs.workers import on_cluster
 from perilune.errors import ConfigError, UsageError
 from perilune.history import History
 from perilune.runs import checkpoint, layout
@@ -35,11 +36,14 @@ def run_train(options: Namespace) -> None:
         train_seeds(options)
         return
     chosen = choose(options)
+    where = nullcontext() if options.cluster is None else on_cluster(options.cluster)
+    if options.cluster is not None and chosen.configs()[1].workers == 1:
+        raise UsageError("--cluster requires --seeds N, or --workers N for the environments of a single seed.")
     env = envs.make(chosen.env, **chosen.env_kwargs)
     dqn = DQN(env, chosen.preset, seed=chosen.seed, **chosen.agent)
     env_options = _env_options(chosen.env, chosen.env_kwargs)
     directory = options.out or layout.free_directory(envs.name(dqn.env), chosen.seed)
-    with _resume_hint(directory, env_options):
+    with _resume_hint(directory, env_options), where:
         history = dqn.train(
             run_dir=directory,
             overwrite=options.overwrite,
@@ -53,9 +57,8 @@ def run_train(options: Namespace) -> None:
 def _check_seeds(options: Namespace) -> None:
     """Raise UsageError for options that require ``--seeds``, or exclude it."""
     if options.seeds is None:
-        for name in ("jobs", "cluster"):
-            if getattr(options, name) is not None:
-                raise UsageError(f"--{name} requires --seeds N, because a single seed is trained in this process.")
+        if options.jobs is not None:
+            raise UsageError("--jobs requires --seeds N, because a single seed is trained in this process.")
         return
     for name in ("overwrite", "tensorboard"):
         if getattr(options, name):

@@ -1,4 +1,4 @@
-"""Step environments in worker processes, with bit-for-bit identical results."""
+"""Step environments in worker processes, here or on a Ray cluster, with bit-for-bit identical results."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import multiprocessing
 import signal
 import traceback
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 
+from perilune._utils.cluster import connect
 from perilune._utils.processes import check_program, interrupts_blocked
 from perilune.envs.adapter import close, description, from_recipe, recipe
 from perilune.envs.faults import Env, name
 from perilune.errors import ConfigError, EnvironmentFaultError
 
+Request = tuple[int, str, Any]  # index of a copy, "reset" or "step", and its argument
+Answer = tuple[Any, Exception | None]
 DEATHS = 3  # of a worker in the same time step, after which it is not started again
 
 
@@ -32,9 +37,10 @@ def check_workers(env: Env, workers: int) -> None:
         ConfigError: the environment cannot be made in another process.
         UsageError: the program lacks the line ``if __name__ == "__main__":``.
     """
-    if multiprocessing.current_process().daemon:
-        raise ConfigError("workers", workers, "1 in a daemon process, which cannot start other processes")
-    check_program()
+    if _link.get() is Local:
+        if multiprocessing.current_process().daemon:
+            raise ConfigError("workers", workers, "1 in a daemon process, which cannot start other processes")
+        check_program()
     given = recipe(env)
     try:
         made = None if given is env else from_recipe(given)
@@ -119,18 +125,10 @@ class Worker:
         self._recipe, self._name = recipe(env), name(env)
         self.members: list[RemoteEnv] = []
         self._open: set[int] = set()
-        self._owed: deque[tuple[int, str, Any]] = deque()  # requests without an answer so far
+        self._owed: deque[Request] = deque()  # requests without an answer so far
         self._deaths = 0  # since the last answer
-        self._start()
-
-    def _start(self) -> None:
-        self._connection, theirs = multiprocessing.get_context("spawn").Pipe()
-        self._process = multiprocessing.get_context("spawn").Process(
-            target=_serve, args=(theirs, self._recipe), daemon=True
-        )
-        with interrupts_blocked():
-            self._process.start()
-        theirs.close()
+        self._connect = _link.get()
+        self._link = self._connect(self._recipe)
 
     def owes(self, index: int) -> bool:
         """Return whether a member waits for an answer."""
@@ -141,7 +139,7 @@ class Worker:
         self._open.add(index)
         self._owed.append((index, what, argument))
         with suppress(OSError):  # if the process has died, ``receive`` starts another one
-            self._connection.send((index, what, argument))
+            self._link.send((index, what, argument))
 
     def receive(self, index: int) -> Any:
         """Return the answer to the oldest request, which must be to this member.
@@ -153,7 +151,7 @@ class Worker:
         assert self._owed[0][0] == index
         while True:
             try:
-                answer = self._connection.recv()
+                answer = self._link.recv()
             except (EOFError, OSError):
                 self._again()
             else:
@@ -170,58 +168,164 @@ class Worker:
                 f"the worker process of {self._name} died {DEATHS} times at the same time step. The environment may "
                 "have crashed, or the machine may have too little memory. To see its error, train with workers=1"
             )
-        self._connection.close()
-        self._process.join()
-        self._start()
+        self._link.close()
+        self._link = self._connect(self._recipe)
         with suppress(EOFError, OSError):  # it died again, as the next ``receive`` notices
             for member in self.members:
                 if member.began is None:
                     continue
                 for request in (("reset", member.began), *(("step", action) for action in member.actions)):
-                    self._connection.send((member.index, *request))
-                    _opened(self._connection.recv())
+                    self._link.send((member.index, *request))
+                    _opened(self._link.recv())
             for owed in self._owed:
-                self._connection.send(owed)
+                self._link.send(owed)
 
     def leave(self, index: int) -> None:
         """Stop the process when its last member leaves."""
         self._open.discard(index)
-        if not self._open and self._process.is_alive():
-            self._connection.close()  # which ends the process
-            self._process.join()
+        if not self._open:
+            self._link.close()
 
 
-def _opened(answer: tuple[Any, Exception | None]) -> Any:
+def _opened(answer: Answer) -> Any:
     result, error = answer
     if error is not None:
         raise error
     return result
 
 
+class Server:
+    """The copies of an environment in a worker process.
+
+    Args:
+        given: the recipe of the environment.
+    """
+
+    def __init__(self, given: Any) -> None:
+        self._recipe = given
+        self._envs: dict[int, Env] = {}
+
+    def answer(self, index: int, what: str, argument: Any) -> Answer:
+        """Answer a request to a copy. Return the result, or the error that the environment raised."""
+        try:
+            if index not in self._envs:
+                self._envs[index] = from_recipe(self._recipe)
+            env = self._envs[index]
+            if what == "reset":
+                return env.reset(seed=argument[0], options=argument[1])[0], None
+            return env.step(argument)[:4], None
+        except Exception as error:  # an environment may raise anything
+            return None, _portable(error)
+
+    def close(self) -> None:
+        """Close all copies."""
+        for env in self._envs.values():
+            close(env)
+
+
+class Link(Protocol):
+    """A connection to a worker process."""
+
+    def send(self, request: Request) -> None:
+        """Send a request. Raise OSError if the process has died."""
+        ...
+
+    def recv(self) -> Answer:
+        """Return the answer to the oldest request. Raise EOFError or OSError if the process has died."""
+        ...
+
+    def close(self) -> None:
+        """Stop the process."""
+        ...
+
+
+class Local:
+    """A worker process on this machine.
+
+    Args:
+        given: the recipe of the environment.
+    """
+
+    def __init__(self, given: Any) -> None:
+        self._connection, theirs = multiprocessing.get_context("spawn").Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, given), daemon=True)
+        with interrupts_blocked():
+            self._process.start()
+        theirs.close()
+        self.send, self.recv = self._connection.send, self._connection.recv
+
+    def close(self) -> None:
+        """Stop the process."""
+        self._connection.close()
+        self._process.join()
+
+
 def _serve(connection: Connection, given: Any) -> None:
     """Answer requests until the other side closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C interrupts only the process that learns
-    envs: dict[int, Env] = {}
-    answer: tuple[Any, Exception | None]
+    server = Server(given)
     with suppress(EOFError, OSError):
         while True:
-            index, what, argument = connection.recv()
-            try:
-                if index not in envs:
-                    envs[index] = from_recipe(given)
-                env = envs[index]
-                if what == "reset":
-                    answer = env.reset(seed=argument[0], options=argument[1])[0], None
-                else:
-                    answer = env.step(argument)[:4], None
-            except Exception as error:  # an environment may raise anything
-                answer = None, _portable(error)
+            answer = server.answer(*connection.recv())
             try:
                 connection.send(answer)
             except (TypeError, AttributeError, ValueError) as error:  # such as an observation that cannot be pickled
                 connection.send((None, _portable(error)))
-    for env in envs.values():
-        close(env)
+    server.close()
+
+
+class Remote:
+    """A worker process on a Ray cluster: an actor with one CPU.
+
+    Args:
+        ray: the module, connected to the cluster.
+        given: the recipe of the environment.
+    """
+
+    def __init__(self, ray: Any, given: Any) -> None:
+        self._ray = ray
+        self._actor = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(Server).remote(given)
+        self._answers: deque[Any] = deque()
+
+    def send(self, request: Request) -> None:
+        """Send a request."""
+        self._answers.append(self._actor.answer.remote(*request))
+
+    def recv(self) -> Answer:
+        """Return the answer to the oldest request. Raise EOFError if the actor or its machine has died."""
+        try:
+            answer: Answer = self._ray.get(self._answers.popleft())
+        except self._ray.exceptions.RayActorError as error:
+            raise EOFError from error
+        return answer
+
+    def close(self) -> None:
+        """Stop the actor."""
+        self._ray.kill(self._actor)
+
+
+_link: ContextVar[Callable[[Any], Link]] = ContextVar("link", default=Local)
+
+
+@contextmanager
+def on_cluster(address: str) -> Iterator[None]:
+    """Start worker processes on a Ray cluster in this block, instead of on this machine.
+
+    Args:
+        address: address of the cluster, or "auto".
+
+    Raises:
+        ConfigError: there is no such cluster.
+        MissingDependencyError: Ray is not installed.
+    """
+    ray, connected = connect(address)
+    token = _link.set(partial(Remote, ray))
+    try:
+        yield
+    finally:
+        _link.reset(token)
+        if connected:
+            ray.shutdown()
 
 
 def _portable(error: Exception) -> Exception:
