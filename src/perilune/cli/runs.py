@@ -125,6 +125,8 @@ def _trained(options: Namespace) -> Playable:
 
 
 def _exported(options: Namespace, artifact: Path) -> Playable:
+    if options.checkpoint != "best":
+        raise UsageError(f"--checkpoint requires a run directory. {artifact} has the weights that were exported.")
     contract = contract_of(artifact)
     if contract is None and not options.env:
         raise UsageError(f"{artifact} has no {CONTRACT} beside it. Pass the environment with --env.")
