@@ -468,7 +468,7 @@ BAD = [
     (["plot", "{empty}", "--out", "many.png"], 1, "many.png", "a directory, for curves.png and curves.svg"),
     (["report", "{run}", "--out", "{file}/report.html"], 1, "{file}/report.html cannot be written", ""),
     (["bench", "learning", "CartPole-v1", "--seeds", "0"], 1, "seeds=0", ">= 1"),
-    (["train", "CartPole-v1", "--jobs", "2"], 1, "--jobs requires --seeds", "a single seed"),
+    (["train", "CartPole-v1", "--jobs", "2"], 1, "--jobs requires --seeds", "--num-envs N --workers N"),
     (["train", "CartPole-v1", "--cluster", "auto"], 1, "--cluster requires --seeds", "--workers N"),
     (["train", "CartPole-v1", "--seeds", "2", "--overwrite"], 1, "--overwrite cannot be combined", "--seeds"),
     (["train", "CartPole-v1", "--seeds", "2", "--seed", "-1"], 1, "seed=-1", ">= 0"),

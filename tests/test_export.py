@@ -323,7 +323,7 @@ def test_evaluate_refuses_what_it_cannot_play(tmp_path: Path) -> None:
     other = tmp_path / "other.py"
     other.write_text("x = 1", encoding="utf-8")
     assert "Pass the environment with --env." in call("evaluate", str(other)).err
-    assert "--checkpoint requires a run directory" in call("evaluate", str(other), "--checkpoint", "final").err
+    assert "--checkpoint final requires a run directory" in call("evaluate", str(other), "--checkpoint", "final").err
     assert "is not a Python export" in call("evaluate", str(other), "--env", "CartPole-v1").err
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")

@@ -15,10 +15,11 @@ def connect(address: str) -> tuple[Any, bool]:
     """Connect this process to a Ray cluster.
 
     Args:
-        address: address of the cluster, or "auto".
+        address: address of the cluster, or "auto" for the one that runs on this machine.
 
     Returns:
-        The module ``ray``, and whether this call has connected it. A notebook may already be connected.
+        The module ``ray``, and whether this call opened the connection. False if this process, such as a notebook, was
+        already connected.
 
     Raises:
         ConfigError: there is no such cluster.
@@ -36,7 +37,7 @@ def connect(address: str) -> tuple[Any, bool]:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (Exception, SystemExit) as error:  # Ray documents no base class
         reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise ConfigError("cluster", address, f"a Ray cluster that can be used ({reason})") from error
+        raise ConfigError("cluster", address, f"a Ray cluster that accepts connections (Ray: {reason})") from error
     cpus, free = (int(found.get("CPU", 0)) for found in (ray.cluster_resources(), ray.available_resources()))
     where = ray.get_runtime_context().gcs_address
     aside(f"perilune: using the Ray cluster at {where}, which has {cpus} CPUs ({free} free).")
@@ -51,7 +52,7 @@ def _check_reachable(address: str) -> None:
         from ray._private.services import canonicalize_bootstrap_address  # noqa: PLC0415 -- an extra
     except ImportError:  # not a public function
         return
-    start = "Start a cluster with ray start --head"
+    start = "Start a cluster with `ray start --head`"
     try:
         found = canonicalize_bootstrap_address(address)
     except ConnectionError:

@@ -268,7 +268,7 @@ class TrainConfig:
     """Step the environments with EnvPool, which is faster. Its random numbers differ from those of Gymnasium, and a
     resumed run begins new episodes. Needs the extra envpool."""
     workers: Count = 1
-    """Processes that step the environments (>= 1; at most num_envs). The results do not depend on the number. More
+    """Number of processes that step the environments (>= 1; at most num_envs). It does not affect the results. More
     than 1 pays off only if a time step takes about a millisecond or more."""
     eval_every: Count | None = 5_000
     """Environment steps between greedy evaluations (>= 1), or None to evaluate only at the end."""

@@ -50,7 +50,7 @@ def train_seeds(options: Namespace, first_seed: int | None = None, against: str 
         first_seed: the first seed, by default ``--seed`` or that of the settings file.
         against: names of other libraries to train on the same seeds.
     """
-    chosen = choose_registered(options, "train" if against is None else "benchmark")
+    chosen = choose_registered(options)
     named, first_seed = ("seed", chosen.seed) if first_seed is None else ("first_seed", first_seed)
     for name, value, low in (("seeds", options.seeds, 1), (named, first_seed, 0)):
         if value < low:

@@ -61,7 +61,7 @@ CLUSTER = (
         "--jobs",
         whole,
         None,
-        "Number of seeds to train at the same time (>= 1). Default: 1, or the number of CPUs of the cluster.",
+        "Number of seeds to train at the same time (>= 1). Default: 1, or with --cluster, the number of its CPUs.",
     ),
     option(
         "--cluster",
@@ -92,27 +92,27 @@ COMMANDS = {
                 "--seeds",
                 whole,
                 None,
-                "Train this many seeds (>= 1), the first of which is --seed, and summarize their scores. This is the "
-                "command bench learning.",
+                "Number of seeds to train and score (>= 1), starting at --seed, as bench learning does. Run the "
+                "command again to resume. Default: one run, without a summary.",
             ),
             CLUSTER[0],
             option(
                 "--cluster",
                 str,
                 None,
-                "Address of a Ray cluster, or auto for the one that runs on this machine. With --seeds, the seeds are "
-                "trained there, and all its machines must share the directory --out. Otherwise, only the environments "
-                "are stepped there, by --workers.",
+                "Address of a Ray cluster, or auto for the one that runs on this machine. With --seeds, the cluster "
+                "trains the seeds, and all its machines must share the directory --out. Without --seeds, it runs only the "
+                "--workers that step the environments.",
                 metavar="ADDRESS",
             ),
             option(
                 "--out",
                 path,
                 None,
-                "Run directory. Default: runs/ENV-seedN, or the next free name. With --seeds, directory of runs and "
-                "results. Default: runs/bench/ENV[-PRESET].",
+                "Run directory (default: runs/ENV-seedN, or the next free name). With --seeds, directory of runs and "
+                "results (default: runs/bench/ENV[-PRESET]).",
             ),
-            flag("--overwrite", "Replace an existing run in the run directory."),
+            flag("--overwrite", "Replace an existing run in the run directory. Not with --seeds."),
             *(QUIET, JSON, TENSORBOARD, ENV_KWARGS),
         ),
         settings=True,

@@ -126,7 +126,10 @@ def _trained(options: Namespace) -> Playable:
 
 def _exported(options: Namespace, artifact: Path) -> Playable:
     if options.checkpoint != "best":
-        raise UsageError(f"--checkpoint requires a run directory. {artifact} has the weights that were exported.")
+        raise UsageError(
+            f"--checkpoint {options.checkpoint} requires a run directory, but {artifact} is an exported policy with "
+            "fixed weights. Omit --checkpoint."
+        )
     contract = contract_of(artifact)
     if contract is None and not options.env:
         raise UsageError(f"{artifact} has no {CONTRACT} beside it. Pass the environment with --env.")

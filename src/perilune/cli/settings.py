@@ -185,7 +185,7 @@ def choose(options: argparse.Namespace) -> Chosen:
     return chosen
 
 
-def choose_registered(options: argparse.Namespace, verb: str) -> Chosen:
+def choose_registered(options: argparse.Namespace) -> Chosen:
     """Return the user's choices for worker processes, which make the environment from its ID alone.
 
     Raises:
@@ -193,7 +193,7 @@ def choose_registered(options: argparse.Namespace, verb: str) -> Chosen:
     """
     chosen = choose(options)
     if chosen.env_kwargs:
-        expected = f"no arguments. Register an environment ID with these arguments and {verb} that ID"
+        expected = "no arguments. Register an environment ID with these arguments and pass that ID"
         raise ConfigError("env_kwargs", chosen.env_kwargs, expected)
     return chosen
 

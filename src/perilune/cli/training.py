@@ -38,7 +38,10 @@ def run_train(options: Namespace) -> None:
     chosen = choose(options)
     where = nullcontext() if options.cluster is None else on_cluster(options.cluster)
     if options.cluster is not None and chosen.configs()[1].workers == 1:
-        raise UsageError("--cluster requires --seeds N, or --workers N for the environments of a single seed.")
+        raise UsageError(
+            "--cluster requires --seeds N, to train several seeds, or --num-envs N --workers N, to step the "
+            "environments of one run in N processes (N > 1)."
+        )
     env = envs.make(chosen.env, **chosen.env_kwargs)
     dqn = DQN(env, chosen.preset, seed=chosen.seed, **chosen.agent)
     env_options = _env_options(chosen.env, chosen.env_kwargs)
@@ -55,14 +58,18 @@ def run_train(options: Namespace) -> None:
 
 
 def _check_seeds(options: Namespace) -> None:
-    """Raise UsageError for options that require ``--seeds``, or exclude it."""
+    """Raise UsageError if an option requires ``--seeds`` or cannot be combined with it."""
     if options.seeds is None:
         if options.jobs is not None:
-            raise UsageError("--jobs requires --seeds N, because a single seed is trained in this process.")
+            raise UsageError(
+                "--jobs requires --seeds N: it is the number of seeds to train at the same time. To step the "
+                "environments of one run in parallel, pass --num-envs N --workers N."
+            )
         return
-    for name in ("overwrite", "tensorboard"):
+    remedies = {"overwrite": "Remove the old runs, or choose another directory with --out.", "tensorboard": "Omit it."}
+    for name, remedy in remedies.items():
         if getattr(options, name):
-            raise UsageError(f"--{name} cannot be combined with --seeds.")
+            raise UsageError(f"--{name} cannot be combined with --seeds. {remedy}")
 
 
 def run_resume(options: Namespace) -> None:

@@ -17,7 +17,7 @@ def run_tune(options: Namespace) -> None:
     from perilune.tuning import report  # noqa: PLC0415 -- needs Optuna
     from perilune.tuning.search import search  # noqa: PLC0415
 
-    chosen = choose_registered(options, "tune")
+    chosen = choose_registered(options)
     result = search(
         chosen.env,
         chosen.preset,

@@ -309,10 +309,10 @@ _link: ContextVar[Callable[[Any], Link]] = ContextVar("link", default=Local)
 
 @contextmanager
 def on_cluster(address: str) -> Iterator[None]:
-    """Start worker processes on a Ray cluster in this block, instead of on this machine.
+    """Run the worker processes of ``train(workers=...)`` on a Ray cluster while this block is active.
 
     Args:
-        address: address of the cluster, or "auto".
+        address: address of the cluster, or "auto" for the one that runs on this machine.
 
     Raises:
         ConfigError: there is no such cluster.

@@ -35,6 +35,9 @@ def compare(study: Study, seeds: Sequence[int], engine: Engine, threshold: float
         threshold: reward threshold of the environment, or None.
         quiet: do not show progress.
 
+    Returns:
+        The objective values of both, their margin, and the comparison of their scores.
+
     Raises:
         TrialError: no trial is complete, or a seed failed.
     """

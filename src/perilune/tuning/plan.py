@@ -73,13 +73,15 @@ def check_plan(plan: Plan, threshold: float | None) -> None:
         ConfigError: an option is invalid, or the options contradict each other.
     """
     if plan.objective == "cpu-seconds-to-solved" and threshold is None:
-        raise ConfigError(
-            "objective", plan.objective, f"final-iqm or auc, because {plan.name} defines no score at which it is solved"
-        )
+        raise ConfigError("objective", plan.objective, f"final-iqm or auc, because {plan.name} has no reward threshold")
     steps, every = plan.base.train.steps, plan.base.train.eval_every
     if plan.pruner == "asha":
         if steps is None or steps < 2**samplers.RUNGS:
-            raise ConfigError("pruner", plan.pruner, "wilcoxon or none without a budget in steps, which ASHA needs")
+            raise ConfigError(
+                "pruner",
+                plan.pruner,
+                f"wilcoxon or none, because asha needs a budget of at least {2**samplers.RUNGS} steps (--steps)",
+            )
         if every is None or every > plan.rungs[0]:
             raise ConfigError(
                 "eval_every", every, f"at most {plan.rungs[0]}, because the pruner asha compares trials at that step"

@@ -109,7 +109,7 @@ def value(seed: Trial) -> float | None:
 
 
 def forget_other(seed: Trial) -> None:
-    """Remove the result of a run with other settings, which a damaged storage may leave behind. It will be replaced."""
+    """Remove the result of a seed if its run has other settings. A damaged storage can leave such a result behind."""
     config, path = seed.directory / "config.json", seed.directory / TRIAL
     if not path.exists():
         return
@@ -124,7 +124,7 @@ def forget_other(seed: Trial) -> None:
 
 
 def start(engine: Engine, screen: Board) -> Workers[Job]:
-    """Return worker processes that train seeds, and report seeds whose process died on ``screen``."""
+    """Return worker processes that train seeds. If a process dies, report its seed on ``screen``."""
     return Workers(run, engine, lambda job, reason: screen.say(learning.continued(job.title, reason)))
 
 
