@@ -101,8 +101,8 @@ COMMANDS = {
                 str,
                 None,
                 "Address of a Ray cluster, or auto for the one that runs on this machine. With --seeds, the cluster "
-                "trains the seeds, and all its machines must share the directory --out. Without --seeds, it runs only the "
-                "--workers that step the environments.",
+                "trains the seeds, and all its machines must share the directory --out. Without --seeds, it runs only "
+                "the --workers that step the environments.",
                 metavar="ADDRESS",
             ),
             option(
