@@ -112,22 +112,36 @@ def run(experiments: Sequence[Experiment], seeds: int, jobs: int, out: Path) -> 
     return scores
 
 
-def table(scores: dict[str, list[Score]]) -> str:
-    """Return a Markdown table with the interquartile mean over the seeds and its 95 % interval."""
+def highest_q(run: Path) -> float:
+    """Return the highest mean of Q over a batch that a run recorded."""
+    return max(metrics.mean_q for metrics in logs.read_run(run).metrics)
+
+
+def table(scores: dict[str, list[Score]], highest: dict[str, list[float]]) -> str:
+    """Return a Markdown table with the interquartile mean over the seeds and its 95 % interval.
+
+    Args:
+        scores: scores of each experiment, by name.
+        highest: highest mean Q of each seed of each experiment, by name.
+    """
     generator = np.random.default_rng(0)
 
     def spread(values: Sequence[float]) -> str:
         return format_estimate(estimate(interquartile_mean, [values], generator), 0)
 
     lines = [
-        "| experiment | best 100 training episodes | greedy, final | greedy, best checkpoint | solved | steps |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| experiment | best 100 training episodes | greedy, final | greedy, best checkpoint | solved, first at "
+        "| highest mean Q | time steps |",
+        f"|{' --- |' * 7}",
     ]
     for name, seeds in scores.items():
-        solved = sum(score.solved_env_steps is not None for score in seeds)
+        first = sorted(score.solved_env_steps for score in seeds if score.solved_env_steps is not None)
+        middle = len(seeds) // 2
+        median = f", {first[middle] / 1000:.0f}k" if len(first) > middle else ""
         lines.append(
             f"| {name} | {spread([s.training_peak for s in seeds])} | {spread([s.final for s in seeds])} "
-            f"| {spread([s.best for s in seeds])} | {solved} of {len(seeds)} "
+            f"| {spread([s.best for s in seeds])} | {len(first)} of {len(seeds)}{median} "
+            f"| {min(highest[name]):,.0f} to {max(highest[name]):,.0f} "
             f"| {statistics.median(s.env_steps for s in seeds) / 1000:.0f}k |"
         )
     return "\n".join(lines)
@@ -177,7 +191,11 @@ def main() -> None:
     (options.out / ("changes.json" if options.changes else "scores.json")).write_text(
         json.dumps(result, indent=2) + "\n", encoding="utf-8"
     )
-    print(table(scores))
+    highest = {
+        e.name: [highest_q(directory(options.out, e) / f"seed-{seed}") for seed in range(options.seeds)]
+        for e in experiments
+    }
+    print(table(scores, highest))
     print(draw(experiments, options.seeds, options.out / ("changes.png" if options.changes else "as_asked.png")))
 
 
