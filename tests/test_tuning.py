@@ -29,7 +29,7 @@ from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, Tri
 from perilune.runs import files, weights
 from perilune.runs.scores import Score, write_score
 from perilune.training.evaluation import SCORE_SEEDS, SELECTION_SEEDS, TUNING_SEEDS, evaluate
-from perilune.tuning import report, study, work
+from perilune.tuning import report, work
 from perilune.tuning.plan import Plan
 from perilune.tuning.result import TuningResult
 from perilune.tuning.space import Base, from_dict
@@ -262,7 +262,7 @@ def test_interrupted_search_reports_how_to_resume(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_study_can_be_in_a_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fake = Fake(near_one_hundredth)
-    monkeypatch.setattr(study, "Workers", fake)
+    monkeypatch.setattr(work, "Workers", fake)
     storage = f"sqlite:///{tmp_path / 'studies.db'}"
     for count in (2, 4):
         options = RATES | {"trials": count, "storage": storage, "comparison_seeds": 0}
@@ -338,7 +338,7 @@ def made_up(
 ) -> tuple[Study, Fake]:
     """Run a study of learning rates whose seeds have the given returns."""
     fake = Fake(returns)
-    monkeypatch.setattr(study, "Workers", fake)
+    monkeypatch.setattr(work, "Workers", fake)
     base = Base(DQNConfig(learning_rate=1e-3, learning_rate_end=0.0), TrainConfig(steps=800, eval_every=100))
     space = from_dict({"learning_rate": {"low": 1e-5, "high": 1e-1, "log": True}})
     plan = Plan("CartPole-v1", "CartPole-v1", base, space, "final-iqm", tuple(range(seeds)), sampler, pruner, 0)
@@ -446,7 +446,7 @@ def test_winner_is_compared_with_an_interval(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fake = Fake(near_one_hundredth)
-    monkeypatch.setattr(study, "Workers", fake)
+    monkeypatch.setattr(work, "Workers", fake)
     result = tune("CartPole-v1", out=tmp_path / "s", quiet=True, comparison_seeds=4, first_seed=7, **RATES)
     assert result.gain is not None
     start, winner = (10 * abs(np.log10(rate) + 2.0) for rate in (1e-3, result.agent.learning_rate))
@@ -480,14 +480,14 @@ def test_running_search_writes_its_report(monkeypatch: pytest.MonkeyPatch, tmp_p
             pages.append((tmp_path / "s" / "report.html").read_text())
         return near_one_hundredth(job)
 
-    monkeypatch.setattr(study, "Workers", Fake(returns))
+    monkeypatch.setattr(work, "Workers", Fake(returns))
     tune("CartPole-v1", out=tmp_path / "s", quiet=True, comparison_seeds=1, **RATES | {"trials": 3})
     assert "The search is running" in pages[0]
     assert "The search is running" not in (tmp_path / "s" / "report.html").read_text()
 
 
 def test_search_without_a_better_trial_reports_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(study, "Workers", Fake(lambda job: -abs(np.log10(rate(job)) + 3.0)))
+    monkeypatch.setattr(work, "Workers", Fake(lambda job: -abs(np.log10(rate(job)) + 3.0)))
     result = tune("CartPole-v1", out=tmp_path / "s", quiet=True, **RATES | {"trials": 3})
     assert (result.best, result.gain, result.importances) == (0, None, {})
     assert "No trial was better than the starting point, which is trial 0" in report.describe(result)
@@ -499,13 +499,13 @@ def test_difference_that_may_be_noise_is_not_called_better(monkeypatch: pytest.M
     def returns(job: Job) -> float:
         return near_one_hundredth(job) if job.trial is not None else float(job.seed.seed % 2)
 
-    monkeypatch.setattr(study, "Workers", Fake(returns))
+    monkeypatch.setattr(work, "Workers", Fake(returns))
     result = tune("CartPole-v1", out=tmp_path / "s", quiet=True, comparison_seeds=6, **RATES | {"trials": 5})
     assert "the winner is not distinguishable from the starting point" in report.describe(result)
 
 
 def test_unsolved_seeds_are_reported_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(study, "Workers", Fake(lambda job: 2e6 if job.trial == 1 else 5.0 + (job.trial or 0)))
+    monkeypatch.setattr(work, "Workers", Fake(lambda job: 2e6 if job.trial == 1 else 5.0 + (job.trial or 0)))
     options = RATES | {"trials": 3, "objective": "cpu-seconds-to-solved"}
     result = tune("CartPole-v1", out=tmp_path / "s", quiet=True, **options)
     assert result.best == 0
