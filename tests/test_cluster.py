@@ -81,7 +81,7 @@ def kill_owner(run: Path) -> bool:
 def test_seeds_whose_processes_are_killed_end_with_the_same_weights(tmp_path: Path, address: str) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
     run_trials(trials(alone, 2), quiet=True)
-    learning._prepare(trials(together, 2))
+    learning.prepare(trials(together, 2))
     killed: set[Path] = set()
     restarted: list[str] = []
     ended: dict[Trial, str | None] = {}

@@ -119,19 +119,21 @@ def test_seeds_of_start_states_do_not_overlap() -> None:
     assert all(high - low >= 2**28 for low, high in zip(first, [*first[1:], last], strict=True))
 
 
-def test_winner_is_compared_with_the_starting_point_on_other_seeds(finished: Path) -> None:
-    best = max(trials(finished), key=lambda one: (one.value or 0.0, -one.number))
-    if best.number == 0:
-        assert not (finished / "comparison").exists()
-        return
-    for name in ("start", f"trial-{best.number}"):
-        (directory,) = (finished / "comparison" / name).glob("seed-*")
-        assert directory.name == "seed-2"
-        scored = work.result(directory)
-        assert scored is not None
-        score = json.loads((directory / "score.json").read_text())
-        assert scored.trial is None
-        assert scored.value == score["final"]
+def test_winner_is_compared_with_the_starting_point_on_other_seeds(tmp_path: Path) -> None:
+    result = tune(
+        "CartPole-v1", trials=1, seeds_per_trial=1, comparison_seeds=2, pruner="none", out=tmp_path / "s", quiet=True,
+        search_space={"learning_rate": {"choices": [1e-5]}},  # without the starting point, so that another trial wins
+        **{name: value for name, value in SETTINGS.items() if name != "learning_rate"},
+    )  # fmt: skip
+    assert result.gain is not None
+    for name, values in (("start", result.gain.start), ("trial-0", result.gain.winner)):
+        directories = sorted((tmp_path / "s" / "comparison" / name).glob("seed-*"))
+        assert [directory.name for directory in directories] == ["seed-1", "seed-2"]
+        for directory, value in zip(directories, values, strict=True):
+            scored = work.result(directory)
+            assert scored is not None
+            assert scored.trial is None
+            assert value == scored.value == json.loads((directory / "score.json").read_text())["final"]
 
 
 def test_trial_can_be_repeated_exactly_from_its_settings_file(finished: Path, tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def run_trials(
     waiting = [trial for trial in trials if trial not in scores]
     title = " and ".join(sorted({trial.environment for trial in trials}))
     with closing(open_engine(jobs, cluster)) as engine, board(title, quiet) as screen:
-        _prepare(waiting)
+        prepare(waiting)
         workers = Workers(_run, engine, lambda trial, reason: screen.say(continued(trial.title, reason)))
         workers.submit(waiting)
         if scores:
@@ -255,8 +255,12 @@ def continued(title: str, reason: str) -> str:
     return f"{title} continues from its checkpoint: {reason}"
 
 
-def _prepare(trials: Sequence[Trial]) -> None:
-    """Create the parent directories of ``trials`` and mark them, which allows the benchmark to restart their runs."""
+def prepare(trials: Sequence[Trial]) -> None:
+    """Create the parent directories of ``trials`` and mark them, which allows the benchmark to restart their runs.
+
+    Raises:
+        RunDirectoryError: a directory cannot be written, or holds a run that no benchmark started.
+    """
     for trial in trials:
         if (trial.directory / "config.json").exists() and not (trial.directory.parent / MARK).exists():
             raise RunDirectoryError(

@@ -61,6 +61,7 @@ def _train(study: Study, seeds: Sequence[Trial], engine: Engine, quiet: bool) ->
     """Train and score the seeds that have no score."""
     for seed in seeds:
         work.forget_other(seed)
+    learning.prepare(seeds)
     waiting = [Job(seed, study.name, None, study.plan.objective) for seed in seeds if work.value(seed) is None]
     failures: dict[Trial, str] = {}
     with board(f"tuning {study.plan.name}", quiet) as screen:
