@@ -138,7 +138,7 @@ def test_workers_on_a_cluster_give_the_same_weights_even_if_they_die(tmp_path: P
 
 
 def test_cluster_that_does_not_run_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"cluster='127.0.0.1:1' is invalid: .* none answers .* ray start --head"):
+    with pytest.raises(ConfigError, match=r"cluster='127.0.0.1:1' is invalid: .* none answers .*`ray start --head`"):
         open_engine(None, "127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"pip install .*\[ray\]"):

@@ -613,7 +613,7 @@ def test_unknown_setting_is_refused(tmp_path: Path) -> None:
 
 
 def test_time_to_solved_needs_a_threshold(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no score at which it is solved"):
+    with pytest.raises(ConfigError, match="Blackjack-v1 has no reward threshold"):
         tune("Blackjack-v1", objective="cpu-seconds-to-solved", out=tmp_path, quiet=True)
 
 
