@@ -167,6 +167,33 @@ def test_item_whose_process_dies_starts_again(tmp_path: Path) -> None:
     assert restarted[0][1].startswith("the worker process was killed by signal 9 (Killed")
 
 
+INTERRUPTIBLE = """
+import signal
+from contextlib import closing
+from perilune.bench.pool import Local
+
+def work(item):
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert signal.SIGINT not in blocked, "blocked"
+
+if __name__ == "__main__":
+    with closing(Local(2)) as engine:
+        for future in [engine.schedule(work, item) for item in range(4)]:
+            print(future.result().splitlines()[-1])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signal mask")
+def test_interrupt_does_not_reach_worker_processes_while_they_start(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(INTERRUPTIBLE)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.stdout.split("\n") == ["AssertionError: blocked"] * 4 + [""], ended.stderr
+
+
 def test_program_without_a_main_guard_is_refused(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("from perilune.bench.pool import Local\nLocal(1)\n")
