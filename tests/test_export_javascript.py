@@ -278,6 +278,14 @@ def test_types_declare_every_export(tmp_path: Path) -> None:
 # The physics
 
 
+def answered(node: str, program: str, request: dict[str, Any]) -> Any:
+    """Run a program in Node with a request on standard input, and return its answer."""
+    command = [node, "--input-type=module", "-e", program]
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)  # noqa: S603
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
 def recorded(env_id: str, choose: Callable[[Array], int], seed: int) -> dict[str, Any]:
     """Play an episode in Gymnasium, and return its states, observations, actions, rewards and ends."""
     env = gym.make(env_id)
@@ -317,14 +325,8 @@ def test_physics_equal_those_of_gymnasium(node: str, env_id: str) -> None:
     seeds = [(index % 2, 100 + index) for index in range(10)]
     episodes = [recorded(env_id, policies[index], seed) for index, seed in seeds]
     request = {"file": (DEMO / f"{javascript.DEMOS[env_id]}.mjs").as_uri(), "episodes": episodes}
-    done = subprocess.run(  # noqa: S603
-        [node, "--input-type=module", "-e", REPLAY],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for episode, found, (_, seed) in zip(episodes, json.loads(done.stdout), seeds, strict=True):
+    played = answered(node, REPLAY, request)
+    for episode, found, (_, seed) in zip(episodes, played, seeds, strict=True):
         states, single = np.array(episode["states"][1:]), found["single"]
         assert np.abs(np.array([each["state"] for each in single]) - states).max() < 1e-13
         assert np.abs(np.array([each["obs"] for each in single]) - np.array(episode["obs"])).max() < 1e-6
@@ -399,15 +401,7 @@ def test_page_works_on_a_phone_from_a_file(browser: Browser, pages: Path, env_id
 def test_lander_above_the_view_has_a_marker(node: str) -> None:
     planck = DEMO.parent / "vendor" / "planck.min.js"
     request = {"planck": str(planck), "file": (DEMO / "lunar_lander.mjs").as_uri()}
-    done = subprocess.run(  # noqa: S603
-        [node, "--input-type=module", "-e", VISIBLE],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stderr == ""
-    assert json.loads(done.stdout) == [True] * 12
+    assert answered(node, VISIBLE, request) == [True] * 12
 
 
 def test_page_contains_the_license_of_planck(pages: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from perilune._utils import statistics
 from perilune.bench import learning, results
@@ -19,7 +18,7 @@ from perilune.runs.files import read_json
 from perilune.runs.scores import SCORE_FILE, read_score
 from perilune.tuning import work
 from perilune.tuning.result import Gain
-from perilune.tuning.storage import LOCK
+from perilune.tuning.storage import locked
 from perilune.tuning.study import Study
 from perilune.tuning.work import Job
 from perilune.viz.terminal import board
@@ -49,7 +48,7 @@ def compare(study: Study, seeds: Sequence[int], engine: Engine, threshold: float
         base.mkdir(exist_ok=True)
     winner = study.seeds(study.settings(best), base / f"trial-{best.number}", seeds)
     start = study.seeds(study.plan.base, base / "start", seeds)
-    with files.reported("written", base), FileLock(base / LOCK):  # another process may be doing the same
+    with locked(base):  # another process may be doing the same
         _train(study, [seed for pair in zip(winner, start, strict=True) for seed in pair], engine, quiet)
     (values, result), (start_values, start_result) = _read(study, winner, threshold), _read(study, start, threshold)
     statistic = statistics.margin if work.maximizes(study.plan.objective) else _mean_margin

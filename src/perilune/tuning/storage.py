@@ -23,6 +23,20 @@ START = b'{"op_code":'  # of each line
 LOCK = ".lock"  # of a directory that several processes write
 
 
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Lock a directory against other processes of a search.
+
+    Args:
+        directory: the directory.
+
+    Raises:
+        RunDirectoryError: the directory cannot be written.
+    """
+    with files.reported("written", directory), FileLock(directory / LOCK):
+        yield
+
+
 def update_shared(path: Path, content: bytes) -> None:
     """Write a file that several processes of a search may write at the same time, unless it has this content already.
 

@@ -8,8 +8,8 @@ resume from their checkpoints. A lock per trial makes sure that only one process
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -31,7 +31,7 @@ from perilune.training.events import Evaluated
 from perilune.tuning import samplers, work
 from perilune.tuning.plan import Plan, settings_toml
 from perilune.tuning.space import Base, of_parameters
-from perilune.tuning.storage import LOCK, open_storage
+from perilune.tuning.storage import LOCK, locked, open_storage
 from perilune.tuning.work import Job
 from perilune.viz.terminal import Board, board
 
@@ -86,7 +86,7 @@ class Study:
             out.mkdir(parents=True, exist_ok=True)
         self.plan, self.out, self.name = plan, out, out.resolve().name
         self._active: list[Active] = []
-        with self._locked():
+        with locked(self.out):
             opened, self._journal = open_storage(storage)
             pruner = samplers.pruner(plan.pruner, plan.base.train.steps)
             if self.name in optuna.get_all_study_names(opened):
@@ -99,12 +99,6 @@ class Study:
                     study_name=self.name, storage=opened, pruner=pruner, direction=direction
                 )
             self._check_plan(storage)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Lock the study against other processes, for a short time."""
-        with files.reported("written", self.out), FileLock(self.out / LOCK):
-            yield
 
     def _check_plan(self, storage: Path | str) -> None:
         """Compare the plan with that of the study, or store it in a new study."""
@@ -212,7 +206,7 @@ class Study:
 
     def _claim(self, trials: int) -> Active | None:
         """Return an interrupted trial or a new one, locked, or None if there is none left."""
-        with self._locked():
+        with locked(self.out):
             begun = self.trials()
             for one in begun:
                 if one.state == TrialState.RUNNING and (guard := self._lock(one.number)) is not None:
