@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from fixtures_runs import TinyRun, episode
 from perilune import cli
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
-from perilune.runs import inspection, layout, lock, logs, manifest
+from perilune.runs import files, inspection, layout, lock, logs, manifest
 from perilune.training.events import Episode
 from perilune.viz import plots
 from perilune.viz.report.content import write_report
@@ -47,6 +48,16 @@ def run(tiny_run: TinyRun, tmp_path: Path) -> Path:
     """A copy of the tiny run that tests may change."""
     assert tiny_run.history.directory is not None
     return Path(shutil.copytree(tiny_run.history.directory, tmp_path / "run"))
+
+
+def test_several_processes_can_write_the_same_file_at_the_same_time(tmp_path: Path) -> None:
+    """Two tasks of an array job, for example, write the same scores.json."""
+    path = tmp_path / "scores.json"
+    contents = [bytes([letter]) * 1_000 for letter in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda content: [files.write(path, content) for _ in range(50)], contents))
+    assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_family_ignores_only_the_seed() -> None:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from perilune.tuning import report, work
 from perilune.tuning.plan import Plan
 from perilune.tuning.result import TuningResult
 from perilune.tuning.space import Base, from_dict
-from perilune.tuning.storage import Journal, update_shared
+from perilune.tuning.storage import Journal
 from perilune.tuning.study import Study
 from perilune.tuning.work import Job, area, combined, unsolved
 
@@ -205,14 +204,6 @@ def test_search_resumes_after_sigkill_without_a_lost_or_repeated_trial(finished:
     assert [(one.number, one.state, one.params, one.value) for one in trials(out)] == [
         (one.number, one.state, one.params, one.value) for one in trials(finished)
     ]
-
-
-def test_processes_of_a_search_can_write_the_same_file_at_the_same_time(tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
-    contents = [bytes([letter]) * 1_000 for letter in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda content: [update_shared(path, content) for _ in range(50)], contents))
-    assert path.read_bytes() in contents
 
 
 @pytest.mark.long

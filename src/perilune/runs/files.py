@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -34,6 +35,9 @@ JUNCTION = 0xA0000003  # st_reparse_tag of a directory junction; the constant of
 class NewFile:
     """A file that is being written. An existing file of this name remains until the new one is complete.
 
+    Several processes may write the same file at the same time: each writes its own unfinished file, and the last one
+    to finish replaces those of the others.
+
     Attributes:
         path: the file.
         file: binary file object to write to.
@@ -46,10 +50,9 @@ class NewFile:
     def __init__(self, path: Path) -> None:
         check_regular(path)
         self.path = path
-        self._partial = path.with_name(path.name + PARTIAL)
+        self._partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # O_EXCL does not follow links
         with reported("written", path):
-            self._partial.unlink(missing_ok=True)
             self.file = os.fdopen(os.open(self._partial, flags, 0o666), "wb")
 
     def finish(self) -> None:

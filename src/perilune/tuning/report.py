@@ -11,10 +11,10 @@ from perilune._utils.statistics import LEAST_SEEDS
 from perilune._utils.text import duration, quoted
 from perilune.bench.results import comparison_table, format_estimate, markdown
 from perilune.errors import MissingDependencyError, PeriluneWarning
+from perilune.runs import files
 from perilune.runs.search import SEARCH_REPORT
 from perilune.tuning import work
 from perilune.tuning.result import Gain, TuningResult
-from perilune.tuning.storage import update_shared
 from perilune.viz.report.templates import render
 
 MOST_TRIALS = 10  # in the table of the terminal
@@ -36,7 +36,7 @@ def write(result: TuningResult, running: bool = False) -> list[Path]:
     """
     path = result.directory / SEARCH_REPORT
     try:
-        update_shared(path, html(result, running=running).encode())
+        files.update(path, html(result, running=running).encode())
     except MissingDependencyError as error:
         warnings.warn(f"the report was not written: {error}", PeriluneWarning, stacklevel=2)
         return []

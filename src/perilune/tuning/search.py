@@ -21,6 +21,7 @@ from perilune.api import DQN
 from perilune.bench.cluster import open_engine
 from perilune.envs.known import lookup, presets
 from perilune.errors import ConfigError
+from perilune.runs import files
 from perilune.runs.search import SEARCH_SPACE
 from perilune.training.checks import check
 from perilune.tuning import report, samplers, space, work
@@ -30,7 +31,6 @@ from perilune.tuning.plan import Plan, check_plan, settings_toml
 from perilune.tuning.result import BEST_FILE, Gain, TrialSummary, TuningResult
 from perilune.tuning.samplers import PrunerName, SamplerName
 from perilune.tuning.space import Base, Space
-from perilune.tuning.storage import update_shared
 from perilune.tuning.study import Study
 from perilune.tuning.work import Objective
 
@@ -104,7 +104,7 @@ def search(
     start = plan.space.start(base)
     with closing(open_engine(jobs, cluster, reuse=True)) as engine:
         study = Study(plan, out, storage or out / JOURNAL)
-        update_shared(out / SEARCH_SPACE, plan.space.to_toml().encode())
+        files.update(out / SEARCH_SPACE, plan.space.to_toml().encode())
         study.run(trials, engine, quiet, Reporter(study, start))
         best = study.best()
         if best is not None and comparison_seeds and study.settings(best) != base:
@@ -167,7 +167,7 @@ def _result(study: Study, start: Mapping[str, Any] | None, gain: Gain | None) ->
     if best is None:
         raise study.no_winner()
     settings = study.settings(best)
-    update_shared(study.out / BEST_FILE, settings_toml(study.plan, settings).encode())
+    files.update(study.out / BEST_FILE, settings_toml(study.plan, settings).encode())
     return TuningResult(
         environment=study.plan.name,
         objective=study.plan.objective,

@@ -37,20 +37,6 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def update_shared(path: Path, content: bytes) -> None:
-    """Write a file that several processes of a search may write at the same time, unless it has this content already.
-
-    Args:
-        path: the file.
-        content: its content.
-
-    Raises:
-        RunDirectoryError: the file cannot be written.
-    """
-    with files.reported("written", path), FileLock(path.parent / LOCK):
-        files.update(path, content)
-
-
 class _Lock(BaseJournalFileLock):
     """Lock a journal against other processes of Perilune, and with Optuna's own lock against other programs.
 
