@@ -165,6 +165,8 @@ def test_finished_search_is_not_run_again(copied: Path, capfd: pytest.CaptureFix
         f"perilune train CartPole-v1 --config {copied}/settings.toml",
     ):
         assert part in out
+    main(["tune", "CartPole-v1", "--out", str(copied), *SEARCH, *OPTIONS])
+    assert "the search already has 3 trials. To run more, increase --trials\n" in capfd.readouterr().err
 
 
 def test_more_trials_extend_a_search(copied: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from perilune._utils.statistics import LEAST_SEEDS
 from perilune._utils.text import duration, quoted
-from perilune.bench.results import comparison_table, format_estimate, markdown
+from perilune.bench.results import FEW, comparison_table, format_estimate, markdown
 from perilune.errors import MissingDependencyError, PeriluneWarning
 from perilune.runs import files
 from perilune.runs.search import SEARCH_REPORT
@@ -170,8 +170,9 @@ def gain(result: TuningResult) -> str:
     found = result.gain
     if found is None:
         return verdict(result, found)
-    names = (f"trial {result.best}", "starting point")
-    return f"{verdict(result, found)}\n\n{comparison_table(found.comparison, *names)}"
+    compared = comparison_table(found.comparison, f"trial {result.best}", "starting point")
+    # With too few seeds, the table says so.
+    return compared if len(found.winner) < LEAST_SEEDS else f"{verdict(result, found)}\n\n{compared}"
 
 
 def verdict(result: TuningResult, found: Gain | None) -> str:
@@ -180,7 +181,7 @@ def verdict(result: TuningResult, found: Gain | None) -> str:
         return NOT_COMPARED if result.best else NO_GAIN
     seeds = len(found.winner)
     if seeds < LEAST_SEEDS:
-        return f"{seeds} fresh seeds cannot show whether the winner is better. Compare at least {LEAST_SEEDS}."
+        return f"{seeds} fresh seeds cannot show whether the winner is better. Compare at least {FEW}."
     sign = 1 if work.maximizes(result.objective) else -1
     low, high = sorted((sign * found.margin.low, sign * found.margin.high))
     what = "better than" if low > 0 else "worse than" if high < 0 else "not distinguishable from"

@@ -166,6 +166,12 @@ class Study:
         """
         with board(f"tuning {self.plan.name}", quiet) as screen:
             workers = work.start(engine, screen)
+            if before := sum(one.state.is_finished() for one in self.trials()):
+                screen.say(
+                    f"{before} of {trials} trials have already ended"
+                    if before < trials
+                    else f"the search already has {before} trials. To run more, increase --trials"
+                )
             try:
                 while True:
                     while len(workers) < workers.jobs and (job := self._next(trials)) is not None:
