@@ -42,6 +42,15 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("long")
 
 
+SLOW = ("test_docs.py", "test_cluster.py", "test_torture.py", "test_doctor_benchmark.py", "test_doctor.py")
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-randomly
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that have the slowest tests, so that at the end, all processes have work."""
+    items.sort(key=lambda item: item.path.name not in SLOW)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """List which tests were skipped, grouped by what they need."""
     reasons = Counter(

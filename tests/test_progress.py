@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from typing import Any
 
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fixtures_runs import episode, evaluated
-from perilune._utils.text import WIDTH, duration, number, whole
+from perilune._utils.statistics import Estimate
+from perilune._utils.text import WIDTH, duration, number, show_return, whole
 from perilune.agent.config import TrainConfig
+from perilune.bench.results import format_estimate
 from perilune.training.events import Event, Metrics, Started, Timestep
 from perilune.viz import terminal
 from perilune.viz.summary import TrainingSummary
@@ -142,6 +145,19 @@ def test_numbers_have_at_most_nine_characters(value: float | None, decimals: int
 )  # fmt: skip
 def test_small_numbers_have_more_decimals(value: float, text: str) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0.000"), (0.9578, "0.958"), (-9.25, "-9.25"), (-12.04, "-12.0"), (500, "500.0")]
+)
+def test_small_returns_have_more_decimals(value: float, text: str) -> None:
+    assert show_return(value) == text
+
+
+def test_interval_of_small_returns_has_as_many_decimals_as_its_largest_part() -> None:
+    assert format_estimate(Estimate(0.1186, 0.01, 0.29)) == "0.119 (0.010 to 0.290)"
+    assert format_estimate(Estimate(2.8, -3.6, 21.04)) == "2.8 (-3.6 to 21.0)"
+    assert format_estimate(Estimate(0.7346, math.nan, math.nan)) == "0.735"
 
 
 @pytest.mark.parametrize(

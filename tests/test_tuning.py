@@ -499,6 +499,33 @@ def test_difference_that_may_be_noise_is_not_called_better(monkeypatch: pytest.M
     assert "the winner is not distinguishable from the starting point" in report.describe(result)
 
 
+def test_winner_that_is_worse_on_fresh_seeds_is_not_recommended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def returns(job: Job) -> float:
+        return near_one_hundredth(job) * (1 if job.trial is not None or "start" in job.seed.directory.parts else -1)
+
+    monkeypatch.setattr(work, "Workers", Fake(returns))
+    result = tune("CartPole-v1", out=tmp_path / "s", quiet=True, comparison_seeds=6, **RATES | {"trials": 5})
+    assert "the winner is worse than the starting point" in report.describe(result)
+    assert "Keep the settings of the starting point" in report.html(result)
+
+
+def test_comparison_with_unsolved_seeds_counts_the_solved_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def seconds(job: Job) -> float:
+        if job.trial is not None:
+            return 5.0 - job.trial
+        return 2e6 if job.seed.seed == 3 and "start" in job.seed.directory.parts else 7.0
+
+    monkeypatch.setattr(work, "Workers", Fake(seconds))
+    options = RATES | {"trials": 2, "objective": "cpu-seconds-to-solved", "comparison_seeds": 4}
+    result = tune("CartPole-v1", out=tmp_path / "s", quiet=True, **options)
+    assert "it solves CartPole-v1 with 4 seeds, and the starting point with 3." in report.describe(result)
+    assert result.gain is not None
+    _, rows = report.comparison(result, result.gain)
+    assert rows[0] == ["cpu-seconds-to-solved", "7.0 s", "not always solved", ""]
+
+
 def test_unsolved_seeds_are_reported_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(work, "Workers", Fake(lambda job: 2e6 if job.trial == 1 else 5.0 + (job.trial or 0)))
     options = RATES | {"trials": 3, "objective": "cpu-seconds-to-solved"}

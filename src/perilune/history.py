@@ -10,6 +10,7 @@ from pathlib import Path
 from perilune import envs
 from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
+from perilune._utils.text import show_return
 from perilune.errors import UsageError
 from perilune.runs import logs, weights
 from perilune.training.events import Episode, Evaluated
@@ -159,7 +160,7 @@ class History:
             f"environment={self.run.config['environment']!r}",
             f"episodes={len(self.episodes)}",
             f"evaluations={len(self.evaluations)}",
-            *([] if best is None else [f"best={best:.1f}"]),
+            *([] if best is None else [f"best={show_return(best)}"]),
             *([] if self.directory is None else [f"directory={str(self.directory)!r}"]),
         ]
         return f"History({', '.join(parts)})"

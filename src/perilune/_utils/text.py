@@ -60,6 +60,17 @@ def number(value: float | None, decimals: int | None = None) -> str:
     return re.sub(r"e([+-])0", r"e\1", f"{value:.1e}") if lost or len(text) > WIDTH else text
 
 
+def decimals(*returns: float) -> int:
+    """Return the number of decimals with which to show returns together: 1, or up to 3 if all of them are small."""
+    size = max(map(abs, returns))
+    return 1 if size >= 10 else 2 if size >= 1 else 3
+
+
+def show_return(value: float) -> str:
+    """Format a return: 286.5, 9.25 or 0.958."""
+    return f"{value:.{decimals(value)}f}"
+
+
 def percent(share: float) -> str:
     """Format a share as a percentage."""
     return f"{share:.0%}"

@@ -16,7 +16,7 @@ import numpy as np
 
 from perilune import envs
 from perilune._utils import statistics
-from perilune._utils.text import duration
+from perilune._utils.text import duration, show_return
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.api import DQN
 from perilune.bench import from_repository, results
@@ -238,7 +238,7 @@ def run_trials(
                 score = None if reason else stored_score(trial)
                 if score is not None:
                     scores[trial] = score
-                    screen.say(f"{trial.title}: best {score.best:.1f}, final {score.final:.1f}")
+                    screen.say(f"{trial.title}: best {show_return(score.best)}, final {show_return(score.final)}")
                 else:
                     failures[trial] = reason or f"{SCORE_FILE} was not written"
                     screen.say(f"{trial.title} failed: {failures[trial].splitlines()[-1]}")
@@ -377,7 +377,8 @@ def progress(trial: Trial) -> Status:
     used = ((env_steps, trial.train.steps), (episode.episode if episode else 0, trial.train.episodes))
     share = min(1.0, max(count / budget for count, budget in used if budget))
     figures = [_scoring(trial) if share == 1 else f"{env_steps:,} steps" if env_steps else "not started"]
-    figures += [f"evaluation {evaluation.mean_return:.1f}"] if evaluation and evaluation.mean_return is not None else []
+    if evaluation and evaluation.mean_return is not None:
+        figures.append(f"evaluation {show_return(evaluation.mean_return)}")
     return Status(trial.title, share, figures)
 
 

@@ -22,6 +22,7 @@ from perilune._utils.statistics import (
     margin,
     probability_of_improvement,
 )
+from perilune._utils.text import decimals, show_return
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.runs import files
 from perilune.runs.files import read_json
@@ -239,12 +240,14 @@ def table(scores: Sequence[Score]) -> str:
     """Return the scores as a Markdown table."""
     columns: dict[str, Callable[[Score], str]] = {
         "seed": lambda score: str(score.seed),
-        "best checkpoint": lambda score: f"{score.best:.1f}",
+        "best checkpoint": lambda score: show_return(score.best),
         "at step": lambda score: f"{score.best_env_steps:,}",
-        "final": lambda score: f"{score.final:.1f}",
+        "final": lambda score: show_return(score.final),
         "first solved": lambda score: format_count(score.solved_env_steps),
         "after": lambda score: training_time(score.solved_seconds, score.solved_cpu_seconds),
-        "best 100 training episodes": lambda score: "" if score.training_peak is None else f"{score.training_peak:.1f}",
+        "best 100 training episodes": lambda score: (
+            "" if score.training_peak is None else show_return(score.training_peak)
+        ),
         "in total": lambda score: training_time(score.seconds, score.cpu_seconds),
     }
     return markdown(list(columns), [[column(score) for column in columns.values()] for score in scores])
@@ -259,8 +262,9 @@ def describe(result: Result, summary: Summary) -> str:
     """Return the summary of a result as a Markdown list."""
     lines = []
     for name, spread in (("final", summary.final), ("best", summary.best)):
-        iqm = format_estimate(Estimate(spread.iqm, spread.low, spread.high), 1)
-        words = f"IQM {iqm}, median {spread.median:.1f}, worst {spread.worst:.1f} (seed {spread.worst_seed})"
+        iqm = format_estimate(Estimate(spread.iqm, spread.low, spread.high))
+        median, worst = show_return(spread.median), show_return(spread.worst)
+        words = f"IQM {iqm}, median {median}, worst {worst} (seed {spread.worst_seed})"
         if summary.seeds < LEAST_SEEDS:
             words = each_seed([getattr(score, name) for score in result.scores])
         share = spread.solved_share
@@ -272,12 +276,12 @@ def describe(result: Result, summary: Summary) -> str:
         median = steps if steps == time else f"{steps}, {time} of training"
         never = f"; never: seed {', '.join(map(str, summary.never_solved))}" if summary.never_solved else ""
         lines.append(f"- first solved (evaluation at {result.reward_threshold:g} or above): median {median}{never}")
-    return "\n".join([*lines, f"- best minus final: median {summary.fall:.1f}"])
+    return "\n".join([*lines, f"- best minus final: median {show_return(summary.fall)}"])
 
 
 def each_seed(returns: Sequence[float]) -> str:
     """Return the mean return of each seed, which is all that fewer than ``LEAST_SEEDS`` seeds show."""
-    return ", ".join(f"{value:.1f}" for value in returns)
+    return ", ".join(map(show_return, returns))
 
 
 def few_seeds(seeds: int) -> str:
@@ -302,7 +306,7 @@ def comparison_table(comparison: Comparison, *names: str) -> str:
         if few < LEAST_SEEDS:
             rows.append([f"{name}, each seed", *map(each_seed, difference.returns)])
             continue
-        returns = [format_estimate(value, 1) for value in (difference.a, difference.b, difference.margin)]
+        returns = [format_estimate(value) for value in (difference.a, difference.b, difference.margin)]
         rows.append([f"{name}, IQM", *returns, format_estimate(difference.improvement, 2)])
     if a.solved_env_steps is not None:  # the environment has a reward threshold
         steps = [format_count(side.solved_env_steps, " steps") for side in (a, b)]
@@ -321,8 +325,10 @@ def format_count(value: float | None, unit: str = "", digits: int = 0) -> str:
     return "never" if value is None or math.isinf(value) else f"{value:,.{digits}f}{unit}"
 
 
-def format_estimate(value: Estimate, digits: int) -> str:
-    """Format a statistic, with its interval in parentheses if there is one."""
+def format_estimate(value: Estimate, digits: int | None = None) -> str:
+    """Format a statistic, by default one of returns, with its interval in parentheses if there is one."""
+    known = [one for one in (value.value, value.low, value.high) if not math.isnan(one)]
+    digits = decimals(*known) if digits is None else digits
     if math.isnan(value.low):
         return f"{value.value:.{digits}f}"
     return f"{value.value:.{digits}f} ({value.low:.{digits}f} to {value.high:.{digits}f})"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from perilune._utils.statistics import LEAST_SEEDS
-from perilune._utils.text import duration, quoted
+from perilune._utils.text import duration, quoted, show_return
 from perilune.bench.results import FEW, comparison_table, format_estimate, markdown
 from perilune.errors import MissingDependencyError, PeriluneWarning
 from perilune.runs import files
@@ -87,12 +87,17 @@ def comparison(result: TuningResult, found: Gain) -> tuple[list[str], list[list[
     """Return the header and the rows of the comparison of the winner with the starting point."""
     a, b = found.comparison.summaries
     header = ["", f"winner (trial {result.best})", "starting point", "difference"]
-    rows = [[result.objective, *(value(result, work.combined(result.objective, group)) for group in groups(found)), ""]]
-    rows[0][-1] = "" if len(found.winner) < LEAST_SEEDS else format_estimate(found.margin, 1)
+    values = [value(result, work.combined(result.objective, group), len(group)) for group in groups(found)]
+    comparable = len(found.winner) >= LEAST_SEEDS and _all_solved(result, found)
+    rows = [[result.objective, *values, format_estimate(found.margin) if comparable else ""]]
     for name, difference in (("final", found.comparison.final), ("best", found.comparison.best)):
-        margin = "" if min(a.seeds, b.seeds) < LEAST_SEEDS else format_estimate(difference.margin, 1)
+        margin = "" if min(a.seeds, b.seeds) < LEAST_SEEDS else format_estimate(difference.margin)
         rows.append(
-            [f"{name} weights, IQM of returns", *(f"{one.value:.1f}" for one in (difference.a, difference.b)), margin]
+            [
+                f"{name} weights, IQM of returns",
+                *(show_return(one.value) for one in (difference.a, difference.b)),
+                margin,
+            ]
         )
     return header, rows
 
@@ -128,13 +133,18 @@ def describe(result: TuningResult) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def value(result: TuningResult, number: float | None) -> str:
-    """Format an objective value."""
+def _all_solved(result: TuningResult, found: Gain) -> bool:
+    """Return whether the objective values contain no unsolved seed, which counts as a million seconds."""
+    return work.maximizes(result.objective) or max(*found.winner, *found.start) < work.UNSOLVED
+
+
+def value(result: TuningResult, number: float | None, seeds: int | None = None) -> str:
+    """Format an objective value of a number of seeds, by default those of a trial."""
     if number is None:
         return ""
     if not work.maximizes(result.objective):
-        return "not always solved" if number >= work.UNSOLVED / result.seeds else f"{number:.1f} s"
-    return f"{number:.1f}"
+        return "not always solved" if number >= work.UNSOLVED / (seeds or result.seeds) else f"{number:.1f} s"
+    return show_return(number)
 
 
 def table(result: TuningResult) -> str:
@@ -184,11 +194,14 @@ def verdict(result: TuningResult, found: Gain | None) -> str:
         return f"{seeds} fresh seeds cannot show whether the winner is better. Compare at least {FEW}."
     sign = 1 if work.maximizes(result.objective) else -1
     low, high = sorted((sign * found.margin.low, sign * found.margin.high))
+    advice = " Keep the settings of the starting point, or search with more seeds per trial." if high < 0 else ""
     what = "better than" if low > 0 else "worse than" if high < 0 else "not distinguishable from"
-    return (
-        f"On {seeds} fresh seeds, the winner is {what} the starting point: {result.objective} differs by "
-        f"{format_estimate(found.margin, 1)}."
-    )
+    if _all_solved(result, found):
+        why = f"{result.objective} differs by {format_estimate(found.margin)}"
+    else:
+        solved = [sum(one < work.UNSOLVED for one in group) for group in groups(found)]
+        why = f"it solves {result.environment} with {solved[0]} seeds, and the starting point with {solved[1]}"
+    return f"On {seeds} fresh seeds, the winner is {what} the starting point: {why}.{advice}"
 
 
 def to_json(result: TuningResult) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from perilune._utils import statistics
 from perilune._utils.console import aside
+from perilune._utils.text import show_return
 from perilune.bench import learning, results
 from perilune.bench.learning import Trial
 from perilune.bench.pool import Engine, Workers
@@ -338,7 +339,7 @@ class Study:
             active.trial.set_user_attr("values", values)
             self._finish(active, TrialState.COMPLETE, value)
             if screen is not None:
-                screen.say(f"trial {number}: {self.plan.objective} {value:.1f}")
+                screen.say(f"trial {number}: {self.plan.objective} {show_return(value)}")
 
     def _report(self, active: Active, value: float, step: int) -> None:
         if step not in active.reported:
@@ -371,7 +372,7 @@ class Study:
         for state, what in ((TrialState.PRUNED, "stopped early"), (TrialState.FAIL, "failed")):
             words += f", {states.count(state)} {what}" if state in states else ""
         best = self.best()
-        words += "" if best is None or best.value is None else f", best {best.value:.1f} (trial {best.number})"
+        words += "" if best is None or best.value is None else f", best {show_return(best.value)} (trial {best.number})"
         return min(1.0, share / trials), words
 
     def no_winner(self) -> TrialError:
