@@ -181,7 +181,7 @@ def gain(result: TuningResult) -> str:
     if found is None:
         return verdict(result, found)
     compared = comparison_table(found.comparison, f"trial {result.best}", "starting point")
-    # With too few seeds, the table says so.
+    # With too few seeds, the table reports it.
     return compared if len(found.winner) < LEAST_SEEDS else f"{verdict(result, found)}\n\n{compared}"
 
 
