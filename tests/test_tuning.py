@@ -166,7 +166,7 @@ def test_finished_search_is_not_run_again(copied: Path, capfd: pytest.CaptureFix
     ):
         assert part in out
     main(["tune", "CartPole-v1", "--out", str(copied), *SEARCH, *OPTIONS])
-    assert "the search already has 3 trials. To run more, increase --trials\n" in capfd.readouterr().err
+    assert "the search already has 3 trials. To run more, set --trials above 3\n" in capfd.readouterr().err
 
 
 def test_more_trials_extend_a_search(copied: Path) -> None:
@@ -520,7 +520,7 @@ def test_comparison_with_unsolved_seeds_counts_the_solved_ones(monkeypatch: pyte
     monkeypatch.setattr(work, "Workers", Fake(seconds))
     options = RATES | {"trials": 2, "objective": "cpu-seconds-to-solved", "comparison_seeds": 4}
     result = tune("CartPole-v1", out=tmp_path / "s", quiet=True, **options)
-    assert "it solves CartPole-v1 with 4 seeds, and the starting point with 3." in report.describe(result)
+    assert "the winner solves CartPole-v1 with 4 seeds, the starting point with 3." in report.describe(result)
     assert result.gain is not None
     _, rows = report.comparison(result, result.gain)
     assert rows[0] == ["cpu-seconds-to-solved", "7.0 s", "not always solved", ""]

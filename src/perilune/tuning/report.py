@@ -191,7 +191,8 @@ def verdict(result: TuningResult, found: Gain | None) -> str:
         return NOT_COMPARED if result.best else NO_GAIN
     seeds = len(found.winner)
     if seeds < LEAST_SEEDS:
-        return f"{seeds} fresh seeds cannot show whether the winner is better. Compare at least {FEW}."
+        count = "1 fresh seed" if seeds == 1 else f"{seeds} fresh seeds"
+        return f"{count} cannot show whether the winner is better. Pass --comparison-seeds {FEW} or more."
     sign = 1 if work.maximizes(result.objective) else -1
     low, high = sorted((sign * found.margin.low, sign * found.margin.high))
     advice = " Keep the settings of the starting point, or search with more seeds per trial." if high < 0 else ""
@@ -200,7 +201,7 @@ def verdict(result: TuningResult, found: Gain | None) -> str:
         why = f"{result.objective} differs by {format_estimate(found.margin)}"
     else:
         solved = [sum(one < work.UNSOLVED for one in group) for group in groups(found)]
-        why = f"it solves {result.environment} with {solved[0]} seeds, and the starting point with {solved[1]}"
+        why = f"the winner solves {result.environment} with {solved[0]} seeds, the starting point with {solved[1]}"
     return f"On {seeds} fresh seeds, the winner is {what} the starting point: {why}.{advice}"
 
 

@@ -171,7 +171,7 @@ class Study:
                 screen.say(
                     f"{before} of {trials} trials have already ended"
                     if before < trials
-                    else f"the search already has {before} trials. To run more, increase --trials"
+                    else f"the search already has {before} trials. To run more, set --trials above {before}"
                 )
             try:
                 while True:
