@@ -158,6 +158,7 @@ def test_interval_of_small_returns_has_as_many_decimals_as_its_largest_part() ->
     assert format_estimate(Estimate(0.1186, 0.01, 0.29)) == "0.119 (0.010 to 0.290)"
     assert format_estimate(Estimate(2.8, -3.6, 21.04)) == "2.8 (-3.6 to 21.0)"
     assert format_estimate(Estimate(0.7346, math.nan, math.nan)) == "0.735"
+    assert format_estimate(Estimate(math.nan, math.nan, math.nan)) == "nan"
 
 
 @pytest.mark.parametrize(

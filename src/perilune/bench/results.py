@@ -327,11 +327,10 @@ def format_count(value: float | None, unit: str = "", digits: int = 0) -> str:
 
 def format_estimate(value: Estimate, digits: int | None = None) -> str:
     """Format a statistic, by default one of returns, with its interval in parentheses if there is one."""
-    known = [one for one in (value.value, value.low, value.high) if not math.isnan(one)]
-    digits = decimals(*known) if digits is None else digits
-    if math.isnan(value.low):
-        return f"{value.value:.{digits}f}"
-    return f"{value.value:.{digits}f} ({value.low:.{digits}f} to {value.high:.{digits}f})"
+    parts = [value.value] if math.isnan(value.low) else [value.value, value.low, value.high]
+    digits = decimals(*parts) if digits is None else digits
+    shown, *ends = [f"{part:.{digits}f}" for part in parts]
+    return f"{shown} ({' to '.join(ends)})" if ends else shown
 
 
 def band(name: str, runs: Sequence[Run], generator: np.random.Generator) -> Band:
